@@ -1,0 +1,36 @@
+"""Sampling an image where a deformation points: the only caller of `grid_sample`."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def warp(image: Tensor, deformation: Tensor, *, align_corners: bool = True, padding_mode: str = "zeros") -> Tensor:
+    """Backward-warp: output(z) = image(deformation(z)), bilinear.
+
+    Args:
+        image: (B, C, H, W) picture or feature map.
+        deformation: (B, h, w, 2), normalised (x, y) positions in `image`; resized bilinearly to (H, W) where it differs.
+        align_corners: True puts -1 and +1 at the centres of the corner pixels, so that the identity grid is exactly the
+            identity. False reproduces how the released DaGAN weights were trained, where it is not.
+        padding_mode: "zeros" or "border", what lies outside of the image.
+
+    Returns:
+        (B, C, H, W).
+
+    Raises:
+        ValueError: if the deformation is not (B, h, w, 2) for the image's B.
+    """
+    if deformation.ndim != 4 or deformation.shape[0] != image.shape[0] or deformation.shape[-1] != 2:
+        raise ValueError(
+            f"expected a deformation ({image.shape[0]}, h, w, 2) for an image {tuple(image.shape)}, "
+            f"got {tuple(deformation.shape)}"
+        )
+    deformation = resize(deformation.permute(0, 3, 1, 2), image.shape[-2:], align_corners).permute(0, 2, 3, 1)
+    return F.grid_sample(image, deformation, mode="bilinear", padding_mode=padding_mode, align_corners=align_corners)
+
+
+def resize(feature: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Resize (B, C, h, w) to (B, C, *size) bilinearly; unchanged where the size already fits."""
+    if feature.shape[-2:] == size:
+        return feature
+    return F.interpolate(feature, size=size, mode="bilinear", align_corners=align_corners)
