@@ -1,0 +1,82 @@
+"""Face depth without depth labels: a ResNet encoder and a decoder that puts out a disparity pyramid."""
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import check_size
+
+
+class SelfSupDepthNet(nn.Module):
+    """Disparity of an image (the paper's face depth network F_d), learned from video with `losses.photometric`.
+
+    Args:
+        encoder: name of any timm ResNet; ``resnet18.tv_in1k`` and ``resnet50.tv_in1k`` are those with torchvision's weights.
+        pretrained: download the encoder's ImageNet weights, on which the paper builds.
+        decoder_channels: widths of the decoder from full resolution to 1/16.
+
+    Reference:
+        Hong et al. 2022, section 3.1.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet18.tv_in1k",
+        *,
+        pretrained: bool = False,
+        decoder_channels: tuple[int, ...] = (16, 32, 64, 128, 256),
+    ) -> None:
+        super().__init__()
+        self.encoder = resnet_encoder(encoder, in_channels=3, pretrained=pretrained)
+        skips = [0, *self.encoder.feature_info.channels()]  # finest first; level 0 has no skip connection
+        if len(decoder_channels) != 5:
+            raise ValueError(f"decoder_channels: expected 5 widths, got {len(decoder_channels)}")
+        widths = [*decoder_channels, skips[5]]
+        self.reduce = nn.ModuleList(_reflect_conv(widths[i + 1], widths[i]) for i in range(5))
+        self.fuse = nn.ModuleList(_reflect_conv(widths[i] + skips[i], widths[i]) for i in range(5))
+        self.heads = nn.ModuleList(_reflect_conv(widths[i], 1) for i in range(4))
+
+    def forward(self, image: Tensor, *, scales: int = 4) -> tuple[Tensor, ...]:
+        """Disparity pyramid, finest first.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1]; H and W multiples of 32, at least 64.
+            scales: how many of the (up to 4) levels to compute; inference needs 1.
+
+        Returns:
+            `scales` tensors (B, 1, H / 2^s, W / 2^s) in (0, 1); `geometry.disparity_to_depth` turns them into depth.
+        """
+        features = self.encoder(normalise(image))
+        disparities: list[Tensor] = []
+        x = features[-1]
+        for level in reversed(range(5)):
+            x = F.interpolate(F.elu(self.reduce[level](x)), scale_factor=2.0)
+            if level > 0:
+                x = torch.cat((x, features[level - 1]), dim=1)
+            x = F.elu(self.fuse[level](x))
+            if level < scales:
+                disparities.append(torch.sigmoid(self.heads[level](x)))
+        return tuple(reversed(disparities))
+
+
+def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> nn.Module:
+    """A timm ResNet that returns its five feature maps at 1/2, 1/4, ..., 1/32."""
+    model = timm.create_model(name, pretrained=pretrained, features_only=True, in_chans=in_channels)
+    if model.feature_info.reduction() != [2, 4, 8, 16, 32]:
+        raise ValueError(
+            f"encoder {name!r}: expected a ResNet with features at 1/2 to 1/32, found {model.feature_info.reduction()}"
+        )
+    return model
+
+
+def normalise(image: Tensor) -> Tensor:
+    """Shift and scale an image in [0, 1] as the depth and pose encoders expect it; refuses sides they cannot halve."""
+    check_size(image, 32, "image")
+    if min(image.shape[-2:]) < 64:  # reflection padding needs two pixels at 1/32
+        raise ValueError(f"image: expected sides of at least 64, got {image.shape[-2]} x {image.shape[-1]}")
+    return (image - 0.45) / 0.225
+
+
+def _reflect_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect")

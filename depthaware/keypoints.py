@@ -1,0 +1,185 @@
+"""Key points with local affine motion: detection from RGB-D, heat maps, and transfer between persons."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import AntiAliasDownsample, Hourglass, check_size
+from .geometry import coordinate_grid, inverse_2x2
+
+KeypointInput = Literal["rgb", "rgbd", "depth"]
+_CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}
+
+
+class Keypoints(NamedTuple):
+    """Key points of a batch of images.
+
+    Attributes:
+        value: (B, N, 2), (x, y) in [-1, 1].
+        jacobian: (B, N, 2, 2), local affine frame around each key point, or None.
+    """
+
+    value: Tensor
+    jacobian: Tensor | None = None
+
+
+class RGBDKeypointDetector(nn.Module):
+    """Detects key points in the image and its disparity (the paper's F_kp on [I, D]).
+
+    Args:
+        num_keypoints: N.
+        input: what is looked at: "rgbd" (the paper), "rgb" (FOMM; Table 4's baseline) or "depth" (disparity alone).
+        block_expansion: width of the hourglass.
+        max_features: most channels of any hourglass level.
+        num_blocks: halvings in the hourglass.
+        scale_factor: the image is down-sampled to this first; sides must be multiples of 2 ** num_blocks / scale_factor.
+        temperature: of the softmax over positions.
+        estimate_jacobian: also regress the (2, 2) frames.
+        padding: of the two 7 x 7 heads; 0 as in the paper's release keeps key points away from the border.
+
+    Reference:
+        Hong et al. 2022, section 3.2; Siarohin et al. 2019, eq. 5.
+    """
+
+    def __init__(
+        self,
+        num_keypoints: int = 15,
+        *,
+        input: KeypointInput = "rgbd",
+        block_expansion: int = 32,
+        max_features: int = 1024,
+        num_blocks: int = 5,
+        scale_factor: float = 0.25,
+        temperature: float = 0.1,
+        estimate_jacobian: bool = True,
+        padding: int = 0,
+    ) -> None:
+        super().__init__()
+        if input not in _CHANNELS:
+            raise ValueError(f"input: expected one of {', '.join(_CHANNELS)}, got {input!r}")
+        self.input = input
+        self.temperature = temperature
+        self.down = AntiAliasDownsample(_CHANNELS[input], scale_factor)
+        self.hourglass = Hourglass(
+            _CHANNELS[input], block_expansion=block_expansion, max_features=max_features, num_blocks=num_blocks
+        )
+        self.smallest_side = (8 - 2 * padding) * self.down.step  # leaves a heat map of 2 x 2
+        self.kp = nn.Conv2d(self.hourglass.out_channels, num_keypoints, 7, padding=padding)
+        self.jacobian = None
+        if estimate_jacobian:
+            self.jacobian = nn.Conv2d(self.hourglass.out_channels, 4 * num_keypoints, 7, padding=padding)
+            nn.init.zeros_(self.jacobian.weight)  # every frame starts as the identity
+            self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(num_keypoints))
+
+    def forward(self, image: Tensor, disparity: Tensor | None = None) -> Keypoints:
+        """Detect the key points of each image.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1].
+            disparity: (B, 1, H, W) in (0, 1); needed unless `input` is "rgb".
+
+        Raises:
+            ValueError: if the disparity is missing or of another size, or the sides cannot be halved often enough.
+        """
+        feature = self.hourglass(self.down(self._gather(image, disparity)))
+        heatmap = self._heatmap(self.kp(feature))
+        grid = coordinate_grid(*heatmap.shape[-2:], dtype=heatmap.dtype, device=heatmap.device)
+        value = torch.einsum("bnhw,hwc->bnc", heatmap, grid)
+        if self.jacobian is None:
+            return Keypoints(value)
+        maps = self.jacobian(feature).unflatten(1, (-1, 4))
+        return Keypoints(value, torch.einsum("bnhw,bnchw->bnc", heatmap, maps).unflatten(-1, (2, 2)))
+
+    def _gather(self, image: Tensor, disparity: Tensor | None) -> Tensor:
+        check_size(image, 2 ** len(self.hourglass.down_blocks) * self.down.step, "image")
+        height, width = image.shape[-2:]
+        if min(height, width) < self.smallest_side:
+            raise ValueError(f"image: expected sides of at least {self.smallest_side}, got {height} x {width}")
+        if self.input == "rgb":
+            return image
+        if disparity is None or disparity.shape[-2:] != image.shape[-2:]:
+            found = "none" if disparity is None else f"{tuple(disparity.shape)}"
+            raise ValueError(f"disparity: expected the size of the image {tuple(image.shape)}, got {found}")
+        return disparity if self.input == "depth" else torch.cat((image, disparity), dim=1)
+
+    def _heatmap(self, logits: Tensor) -> Tensor:
+        return (logits.flatten(2) / self.temperature).softmax(dim=-1).view_as(logits)
+
+
+def gaussian_heatmap(value: Tensor, size: tuple[int, int], *, variance: float = 0.01) -> Tensor:
+    """Un-normalised Gaussian bump of each key point.
+
+    Args:
+        value: (B, N, 2) in [-1, 1].
+        size: (h, w) of the maps.
+        variance: of the Gaussian, in squared normalised units.
+
+    Returns:
+        (B, N, h, w) in (0, 1], 1 at the key point.
+    """
+    grid = coordinate_grid(*size, dtype=value.dtype, device=value.device)
+    return torch.exp(-(grid - value[:, :, None, None]).square().sum(-1) / (2 * variance))
+
+
+def transfer_motion(
+    kp_source: Keypoints,
+    kp_driving: Keypoints,
+    kp_initial: Keypoints,
+    *,
+    mode: Literal["relative", "absolute"] = "relative",
+    adaptive_scale: bool = True,
+) -> Keypoints:
+    """Carry a driver's motion over to the source's key points.
+
+    Relative: value = kp_source + a (kp_driving - kp_initial), jacobian = J_driving J_initial⁻¹ J_source; absolute: the
+    driving key points as they are.
+
+    Args:
+        kp_source: key points of the source, batch 1 or B.
+        kp_driving: key points of B driving frames.
+        kp_initial: key points of the driving frame in which the driver poses like the source, batch 1 or B.
+        mode: "relative" keeps the source's own face shape, "absolute" takes the driver's.
+        adaptive_scale: a = sqrt(hull area of kp_source / hull area of kp_initial), how much larger the source's face is;
+            a = 1 otherwise.
+
+    Reference:
+        Siarohin et al. 2019, eq. 11.
+    """
+    if mode == "absolute":
+        return kp_driving
+    if mode != "relative":
+        raise ValueError(f"mode: expected 'relative' or 'absolute', got {mode!r}")
+    scale: Tensor | float = 1.0
+    if adaptive_scale:
+        # The floor matters to collapsed or fewer than three points alone, whose hull has no area.
+        areas = [hull_area(kp.value).clamp_min(1e-8) for kp in (kp_source, kp_initial)]
+        scale = (areas[0] / areas[1]).sqrt()[:, None, None]
+    value = kp_source.value + scale * (kp_driving.value - kp_initial.value)
+    if kp_source.jacobian is None or kp_driving.jacobian is None or kp_initial.jacobian is None:
+        return Keypoints(value)
+    return Keypoints(value, kp_driving.jacobian @ inverse_2x2(kp_initial.jacobian) @ kp_source.jacobian)
+
+
+def hull_area(points: Tensor) -> Tensor:
+    """Area of the convex hull of each set of points: (B, N, 2) -> (B,)."""
+    areas = [_hull_area(sorted(map(tuple, cloud))) for cloud in points.double().tolist()]
+    return points.new_tensor(areas)
+
+
+def _hull_area(points: list[tuple[float, float]]) -> float:
+    """Andrew's monotone chain over points sorted by (x, y), then the shoelace formula."""
+
+    def chain(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        hull: list[tuple[float, float]] = []
+        for x, y in points:
+            while len(hull) > 1:
+                (ax, ay), (bx, by) = hull[-2:]
+                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                    break
+                hull.pop()
+            hull.append((x, y))
+        return hull[:-1]
+
+    hull = chain(points) + chain(points[::-1])
+    return sum(ax * by - ay * bx for (ax, ay), (bx, by) in zip(hull, hull[1:] + hull[:1], strict=True)) / 2

@@ -1,0 +1,98 @@
+"""Relative camera motion and intrinsics of two frames, learned together with the depth network."""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .depth import normalise, resnet_encoder
+from .geometry import pose_matrix
+
+
+class Pose(NamedTuple):
+    """Motion between two frames of one camera.
+
+    Attributes:
+        axis_angle: (B, 3), rotation in radians.
+        translation: (B, 3), in the unit of depth.
+        K: (B, 3, 3), intrinsics in pixels.
+    """
+
+    axis_angle: Tensor
+    translation: Tensor
+    K: Tensor
+
+    def matrix(self) -> Tensor:
+        """(B, 4, 4): takes points of the earlier frame's camera to the later frame's."""
+        return pose_matrix(self.axis_angle, self.translation)
+
+
+class PoseNet(nn.Module):
+    """Pose and intrinsics of a frame pair; the face is the rigid scene that the camera moves around.
+
+    Args:
+        encoder: name of any timm ResNet.
+        pretrained: download the encoder's ImageNet weights.
+        principal_point: "centred" starts at the image centre and stays inside the image, anywhere in it being reachable;
+            "released" is the head of the authors' released weights, which lies always right of and below the centre
+            and is there to load them.
+
+    Reference:
+        Hong et al. 2022, section 3.1, eq. 1.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet18.tv_in1k",
+        *,
+        pretrained: bool = False,
+        principal_point: Literal["centred", "released"] = "centred",
+    ) -> None:
+        super().__init__()
+        if principal_point not in ("centred", "released"):
+            raise ValueError(f"principal_point: expected 'centred' or 'released', got {principal_point!r}")
+        self.principal_point = principal_point
+        self.encoder = resnet_encoder(encoder, in_channels=6, pretrained=pretrained)
+        self.squeeze = nn.Conv2d(self.encoder.feature_info.channels()[-1], 256, 1)
+        self.conv1 = nn.Conv2d(256, 256, 3, padding=1)
+        self.conv2 = nn.Conv2d(256, 256, 3, padding=1)
+        # The released head predicts a second pair that nothing reads; kept so that its weights fit.
+        self.motion = nn.Conv2d(256, 6 if principal_point == "centred" else 12, 1)
+        self.focal = nn.Conv2d(256, 2, 3, padding=1)
+        self.centre = nn.Conv2d(256, 2, 3, padding=1)
+        if principal_point == "centred":
+            nn.init.zeros_(self.centre.weight)
+            nn.init.zeros_(self.centre.bias)
+
+    def forward(self, earlier: Tensor, later: Tensor) -> Pose:
+        """Estimate the motion from one frame to the other.
+
+        Args:
+            earlier: (B, 3, H, W) in [0, 1]; H and W multiples of 32.
+            later: likewise.
+        """
+        feature = self._features(earlier, later)
+        motion = self._motion(feature)[:, 0]
+        return Pose(motion[:, :3], motion[:, 3:], self._intrinsics(feature, *earlier.shape[-2:]))
+
+    def _features(self, earlier: Tensor, later: Tensor) -> Tensor:
+        x = self.encoder(normalise(torch.cat((earlier, later), dim=1)))[-1]
+        x = F.relu(self.squeeze(x))
+        return F.relu(self.conv2(F.relu(self.conv1(x))))
+
+    def _motion(self, feature: Tensor) -> Tensor:
+        """(B, pairs, 6); 0.01 makes an untrained network start near the identity."""
+        return 0.01 * self.motion(feature).mean((2, 3)).unflatten(1, (-1, 6))
+
+    def _intrinsics(self, feature: Tensor, height: int, width: int) -> Tensor:
+        size = feature.new_tensor([width, height])
+        focal = F.softplus(self.focal(feature)).mean((2, 3)) * size
+        logits = self.centre(feature)
+        if self.principal_point == "centred":
+            # Pixel centres are integers, so the centre of the image is (W - 1) / 2.
+            centre = torch.sigmoid(logits.mean((2, 3))) * (size - 1)
+        else:
+            centre = (F.softplus(logits).mean((2, 3)) + 0.5) * size
+        top = torch.cat((torch.diag_embed(focal), centre[..., None]), dim=-1)
+        return torch.cat((top, top.new_tensor([0.0, 0.0, 1.0]).expand(len(top), 1, 3)), dim=1)
