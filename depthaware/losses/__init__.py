@@ -1,0 +1,51 @@
+"""Training losses: each a pure function and a thin Module; a Module's result carries the paper's weight."""
+
+from .adversarial import (
+    FeatureMatchingLoss,
+    LSGANDiscriminatorLoss,
+    LSGANGeneratorLoss,
+    feature_matching_loss,
+    lsgan_discriminator_loss,
+    lsgan_generator_loss,
+)
+from .equivariance import Equivariance, EquivarianceLoss, RandomTransform, equivariance_loss
+from .keypoint import KeypointDistanceLoss, keypoint_distance_loss
+from .perceptual import PerceptualLoss, VGG19Features, perceptual_loss
+from .photometric import (
+    ReprojectionLoss,
+    SelfSupDepthLoss,
+    SmoothnessLoss,
+    photometric_error,
+    reproject,
+    reprojection_loss,
+    self_supervised_depth_loss,
+    smoothness_loss,
+    ssim,
+)
+
+__all__ = [
+    "Equivariance",
+    "EquivarianceLoss",
+    "FeatureMatchingLoss",
+    "KeypointDistanceLoss",
+    "LSGANDiscriminatorLoss",
+    "LSGANGeneratorLoss",
+    "PerceptualLoss",
+    "RandomTransform",
+    "ReprojectionLoss",
+    "SelfSupDepthLoss",
+    "SmoothnessLoss",
+    "VGG19Features",
+    "equivariance_loss",
+    "feature_matching_loss",
+    "keypoint_distance_loss",
+    "lsgan_discriminator_loss",
+    "lsgan_generator_loss",
+    "perceptual_loss",
+    "photometric_error",
+    "reproject",
+    "reprojection_loss",
+    "self_supervised_depth_loss",
+    "smoothness_loss",
+    "ssim",
+]

@@ -1,0 +1,125 @@
+"""Perceptual loss: pictures compared through the features of a frozen network, at several scales."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..blocks import AntiAliasDownsample
+from ..checkpoint import load as load_checkpoint
+
+_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, ... relu5_1 in VGG-19's list of layers
+
+
+def perceptual_loss(prediction: Tensor, target: Tensor, features: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
+    """Mean absolute difference of each feature map, summed over the maps.
+
+    Args:
+        prediction: (B, 3, H, W) in [0, 1].
+        target: likewise; no gradient flows into it.
+        features: takes an image, returns feature maps.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Reference:
+        Johnson et al. 2016; Hong et al. 2022, section 3.5.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"expected images of one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}")
+    with torch.no_grad():
+        wanted = features(target)
+    return torch.stack([(a - b).abs().mean() for a, b in zip(features(prediction), wanted, strict=True)]).sum()
+
+
+class PerceptualLoss(nn.Module):
+    """Weighted sum of `perceptual_loss` over an image pyramid.
+
+    The feature network is frozen and in eval mode for good. It is deliberately not a submodule: it follows `.to(...)`,
+    but shows up neither in `parameters()` nor in the state dict, and `train()` does not reach it.
+
+    Example:
+        ``PerceptualLoss(VGG19Features.from_timm())``
+
+    Args:
+        features: module that takes (B, 3, H, W) in [0, 1] and returns feature maps, such as `VGG19Features`.
+        weight: of each map at each scale.
+        scales: of the image pyramid, each 1, 1/2, 1/4, ...; VGG-19 needs 16 pixels at the smallest.
+
+    Reference:
+        Siarohin et al. 2019, eq. 8.
+    """
+
+    def __init__(
+        self, features: nn.Module, *, weight: float = 10.0, scales: Sequence[float] = (1.0, 0.5, 0.25, 0.125)
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.downs = nn.ModuleList(AntiAliasDownsample(3, scale) for scale in scales)
+        self._frozen = (features.requires_grad_(False).eval(),)  # in a tuple, where nn.Module does not find it
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        (features,) = self._frozen
+        losses = [perceptual_loss(down(prediction), down(target), features) for down in self.downs]
+        return self.weight * torch.stack(losses).sum()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PerceptualLoss":
+        """What `.to()`, `.cuda()`, `.half()` call: take the feature network along."""
+        self._frozen[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+
+class VGG19Features(nn.Module):
+    """relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 of VGG-19 for images (B, 3, H, W) in [0, 1].
+
+    The constructor gives random weights and downloads nothing; see `from_timm` and `from_file`.
+
+    Reference:
+        Simonyan and Zisserman 2015, configuration E.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        import timm  # here, because `import depthaware` must stay cheap
+
+        # The classifier is not used: one hidden unit in place of its 120 million parameters.
+        model = timm.create_model("vgg19.tv_in1k", pretrained=False, num_classes=0, mlp_ratio=1 / 4096)
+        self.layers = nn.Sequential(*model.get_submodule("features").children())[: _TAPS[-1] + 1]
+        # ImageNet statistics: known, so not part of a checkpoint.
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    @classmethod
+    def from_timm(cls, name: str = "vgg19.tv_in1k") -> "VGG19Features":
+        """With the ImageNet weights of this timm name, downloaded where they are not cached."""
+        import timm
+
+        return cls()._load(timm.create_model(name, pretrained=True).state_dict(), name)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "VGG19Features":
+        """With the weights of a local ``.safetensors`` or torch file that has torchvision's (and timm's) keys."""
+        if Path(path).suffix == ".safetensors":
+            return cls()._load(load_file(path), str(path))
+        return cls()._load(load_checkpoint(path), str(path))
+
+    def _load(self, weights: dict[str, Tensor], origin: str) -> "VGG19Features":
+        wanted = {key: f"features.{key}" for key in self.layers.state_dict()}
+        missing = [name for name in wanted.values() if name not in weights]
+        if missing:
+            raise ValueError(f"{origin}: expected the weights of VGG-19, found no {', '.join(missing)}")
+        self.layers.load_state_dict({key: weights[name] for key, name in wanted.items()})
+        return self
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x = (image - self.mean) / self.std
+        features = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in _TAPS:
+                features.append(x)
+        return features
