@@ -1,0 +1,256 @@
+"""DaGAN: the parts of the paper in order, as one model that loads, saves and animates."""
+
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import checkpoint, hub
+from .depth import SelfSupDepthNet
+from .generator import AttentionKind, DecoderKind, DepthAwareGenerator, SourceFeatures
+from .keypoints import KeypointInput, Keypoints, RGBDKeypointDetector
+from .motion import DenseMotionNetwork
+
+
+class SourceEncoding(NamedTuple):
+    """Everything that depends on the source alone.
+
+    Attributes:
+        image: (B, 3, H, W).
+        small: (B, 3, h, w), the image at the motion network's resolution.
+        disparity: (B, 1, H, W), or None for a model without depth.
+        keypoints: of the image.
+        features: of the generator.
+    """
+
+    image: Tensor
+    small: Tensor
+    disparity: Tensor | None
+    keypoints: Keypoints
+    features: SourceFeatures
+
+
+class DaGANOutput(NamedTuple):
+    """A generated frame and what led to it.
+
+    Attributes:
+        prediction: (B, 3, H, W) in [0, 1].
+        deformed: (B, 3, H, W), the source under the deformation alone.
+        deformation: (B, h, w, 2), backward map.
+        occlusion_map: (B, 1, h, w), 1 = keep the warped source.
+        mask: (B, N+1, h, w), which motion each position follows.
+        kp_source: key points of the source.
+        kp_driving: key points that the frame was driven by.
+        disparity_source: (B, 1, H, W), or None for a model without depth.
+        disparity_driving: likewise; None from `drive_full`, which sees no driving image.
+    """
+
+    prediction: Tensor
+    deformed: Tensor
+    deformation: Tensor
+    occlusion_map: Tensor
+    mask: Tensor
+    kp_source: Keypoints
+    kp_driving: Keypoints
+    disparity_source: Tensor | None
+    disparity_driving: Tensor | None
+
+
+class DaGAN(nn.Module):
+    """Depth-aware talking-head generator: depth, key points, dense motion, attention, decoder.
+
+    Every argument is JSON-able; together they are the model's `config`. The rows of the paper's Table 4: the baseline
+    is ``keypoint_input="rgb", attention="none"``; "w/ FDN" ``attention="none"``; "w/ CAM" ``keypoint_input="rgb"``;
+    "Ours (SA)" ``attention="self"``; DaGAN the defaults. FOMM is the baseline with ``num_keypoints=10``.
+
+    Args:
+        image_size: side of the square images that the weights were trained on; others work, see `scale_factor`.
+        num_keypoints: N.
+        keypoint_input: "rgbd", "rgb" or "depth".
+        attention: "cross", "self" or "none".
+        decoder: "plain" or "spade".
+        blend: compose the decoded frame with the deformed source, see `DepthAwareGenerator`.
+        depth_encoder: name of any timm ResNet.
+        depth_channels: widths of the depth decoder, full resolution first.
+        keypoint_width: block expansion of the detector's hourglass.
+        motion_width: block expansion of the motion network's hourglass.
+        hourglass_features: most channels in either hourglass.
+        hourglass_blocks: halvings in either hourglass.
+        generator_width: channels of the generator at full resolution.
+        generator_features: most channels of the generator's encoders.
+        down_blocks: halvings in the generator.
+        bottleneck_blocks: residual blocks of the plain decoder.
+        scale_factor: key points and motion work at this fraction of the image size; sides must be multiples of
+            2 ** hourglass_blocks / scale_factor.
+        align_corners: sampling convention that the weights were trained with, see `warp`.
+
+    Reference:
+        Hong et al. 2022, figure 2.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 256,
+        num_keypoints: int = 15,
+        keypoint_input: KeypointInput = "rgbd",
+        attention: AttentionKind = "cross",
+        decoder: DecoderKind = "plain",
+        blend: bool = False,
+        depth_encoder: str = "resnet18.tv_in1k",
+        depth_channels: tuple[int, ...] | list[int] = (16, 32, 64, 128, 256),
+        keypoint_width: int = 32,
+        motion_width: int = 64,
+        hourglass_features: int = 1024,
+        hourglass_blocks: int = 5,
+        generator_width: int = 64,
+        generator_features: int = 512,
+        down_blocks: int = 2,
+        bottleneck_blocks: int = 6,
+        scale_factor: float = 0.25,
+        align_corners: bool = True,
+    ) -> None:
+        arguments = dict(locals())
+        super().__init__()
+        names = list(inspect.signature(DaGAN).parameters)
+        self.config: dict[str, Any] = {name: arguments[name] for name in names} | {"depth_channels": [*depth_channels]}
+        self.image_size = image_size
+        self.depth_net = None
+        if keypoint_input != "rgb" or attention == "cross":
+            self.depth_net = SelfSupDepthNet(depth_encoder, decoder_channels=tuple(depth_channels))
+        self.kp_detector = RGBDKeypointDetector(
+            num_keypoints,
+            input=keypoint_input,
+            block_expansion=keypoint_width,
+            max_features=hourglass_features,
+            num_blocks=hourglass_blocks,
+            scale_factor=scale_factor,
+        )
+        self.dense_motion = DenseMotionNetwork(
+            num_keypoints,
+            block_expansion=motion_width,
+            max_features=hourglass_features,
+            num_blocks=hourglass_blocks,
+            scale_factor=scale_factor,
+            align_corners=align_corners,
+        )
+        self.generator = DepthAwareGenerator(
+            attention=attention,
+            decoder=decoder,
+            block_expansion=generator_width,
+            max_features=generator_features,
+            num_down_blocks=down_blocks,
+            num_bottleneck_blocks=bottleneck_blocks,
+            blend=blend,
+            align_corners=align_corners,
+        )
+
+    def forward(self, source_image: Tensor, driving_image: Tensor) -> DaGANOutput:
+        """Draw the source with the pose and expression of the driving image (absolute motion).
+
+        Args:
+            source_image: (B, 3, H, W) in [0, 1].
+            driving_image: (B, 3, H, W) in [0, 1].
+        """
+        kp_driving, disparity = self.detect(driving_image)
+        out = self.drive_full(self.encode_source(source_image), kp_driving)
+        return out._replace(disparity_driving=disparity)
+
+    def detect(self, image: Tensor) -> tuple[Keypoints, Tensor | None]:
+        """Key points and disparity (None for a model without depth) of images (B, 3, H, W) in [0, 1]."""
+        disparity = None if self.depth_net is None else self.depth_net(image, scales=1)[0]
+        return self.kp_detector(image, disparity), disparity
+
+    def encode_source(self, source_image: Tensor) -> SourceEncoding:
+        """Everything that depends on the source (B, 3, H, W) alone, to be computed once."""
+        keypoints, disparity = self.detect(source_image)
+        return SourceEncoding(
+            source_image,
+            self.dense_motion.down(source_image),
+            disparity,
+            keypoints,
+            self.generator.encode(source_image, disparity),
+        )
+
+    def drive(self, source: SourceEncoding, kp_driving: Keypoints) -> Tensor:
+        """Frames (B, 3, H, W) in [0, 1] of one source (batch 1, or B) under B sets of driving key points."""
+        return self.drive_full(source, kp_driving).prediction
+
+    def drive_full(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
+        """`drive`, with everything that led to the frames."""
+        count = len(kp_driving.value)
+        small = source.small.expand(count, -1, -1, -1)
+        motion = self.dense_motion.from_small(small, source.keypoints, kp_driving)
+        frame = self.generator.decode(source.image, source.features, motion)
+        return DaGANOutput(
+            prediction=frame.prediction,
+            deformed=frame.deformed,
+            deformation=motion.deformation,
+            occlusion_map=motion.occlusion_map,
+            mask=motion.mask,
+            kp_source=source.keypoints,
+            kp_driving=kp_driving,
+            disparity_source=source.disparity,
+            disparity_driving=None,
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "DaGAN":
+        """Load weights, strictly, in eval mode.
+
+        Args:
+            name: a bundled name ("dagan-tiny"), a folder, or a Hub id ("user/model").
+            revision: branch, tag or commit of the Hub repository; a commit pins the weights.
+
+        Raises:
+            ValueError: if nothing is found under that name, or config and weights do not fit this class or each other.
+        """
+        folder = hub.find(name, revision=revision)
+        config = hub.read_config(folder)
+        try:
+            model = cls(**config)
+        except Exception as error:  # whatever an unknown option, or an impossible value, breaks first
+            raise ValueError(f"{folder / hub.CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
+        hub.load_weights(model, folder)
+        model.card = hub.read_card(folder)
+        return model.eval()
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, depth_dir: str | Path | None = None, *, align_corners: bool | None = None
+    ) -> "DaGAN":
+        """Load a DaGAN (plain or SPADE) or FOMM ``.pth.tar``, strictly, in eval mode; `save_pretrained` converts it.
+
+        Args:
+            path: the checkpoint.
+            depth_dir: folder with ``encoder.pth`` and ``depth.pth``; for DaGAN alone, whose depth is stored apart.
+            align_corners: the sampling that the weights were trained with; if None, False for DaGAN and True for FOMM.
+
+        Raises:
+            ValueError: if a file cannot be read safely, or keys or shapes are not those of such a checkpoint.
+        """
+        config, tensors = checkpoint.read_model(path, depth_dir, align_corners=align_corners)
+        model = cls(**config)
+        hub.check_fit(model.state_dict(), tensors, str(path))
+        model.load_state_dict(tensors)
+        model.card = hub.converted_card(Path(path).name, model.config)
+        return model.eval()
+
+    card: str | None = None
+    """The model card (Markdown) that came with the weights."""
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
+        """Write config.json, model.safetensors and README.md, the model card.
+
+        Args:
+            folder: made if absent.
+            card: Markdown with licence and training facts; the card that came with the weights, or a bare one, if None.
+            dtype: of the floating-point weights on disk; float16 halves the file.
+        """
+        hub.save(self, Path(folder), self.config, card or self.card, dtype)
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
+        """Upload what `save_pretrained` writes to Hub repository `repo_id`, made if absent; return the commit's URL."""
+        return hub.push(self, repo_id, self.config, card or self.card, private)

@@ -1,0 +1,35 @@
+"""Fixtures that several test files share."""
+
+import pytest
+import torch
+
+from depthaware import DaGAN
+
+TINY = dict(
+    image_size=64,
+    num_keypoints=5,
+    depth_encoder="test_resnet.r160_in1k",
+    depth_channels=[4, 4, 8, 8, 8],
+    keypoint_width=4,
+    motion_width=4,
+    hourglass_features=16,
+    hourglass_blocks=2,
+    generator_width=4,
+    generator_features=16,
+    bottleneck_blocks=1,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> DaGAN:
+    """A whole DaGAN, random and as small as it gets; do not change its weights."""
+    torch.manual_seed(0)
+    return DaGAN(**TINY).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_model, tmp_path_factory) -> str:
+    """Folder with the weights of `tiny_model`."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    tiny_model.save_pretrained(folder)
+    return str(folder)
