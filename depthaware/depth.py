@@ -1,5 +1,7 @@
 """Face depth without depth labels: a ResNet encoder and a decoder that puts out a disparity pyramid."""
 
+from typing import Any
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -28,8 +30,8 @@ class SelfSupDepthNet(nn.Module):
         decoder_channels: tuple[int, ...] = (16, 32, 64, 128, 256),
     ) -> None:
         super().__init__()
-        self.encoder = resnet_encoder(encoder, in_channels=3, pretrained=pretrained)
-        skips = [0, *self.encoder.feature_info.channels()]  # finest first; level 0 has no skip connection
+        self.encoder, channels = resnet_encoder(encoder, in_channels=3, pretrained=pretrained)
+        skips = [0, *channels]  # finest first; level 0 has no skip connection
         if len(decoder_channels) != 5:
             raise ValueError(f"decoder_channels: expected 5 widths, got {len(decoder_channels)}")
         widths = [*decoder_channels, skips[5]]
@@ -60,14 +62,14 @@ class SelfSupDepthNet(nn.Module):
         return tuple(reversed(disparities))
 
 
-def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> nn.Module:
-    """A timm ResNet that returns its five feature maps at 1/2, 1/4, ..., 1/32."""
-    model = timm.create_model(name, pretrained=pretrained, features_only=True, in_chans=in_channels)
+def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> tuple[nn.Module, list[int]]:
+    """A timm ResNet that returns its five feature maps at 1/2, 1/4, ..., 1/32, and their channels."""
+    model: Any = timm.create_model(name, pretrained=pretrained, features_only=True, in_chans=in_channels)
     if model.feature_info.reduction() != [2, 4, 8, 16, 32]:
         raise ValueError(
             f"encoder {name!r}: expected a ResNet with features at 1/2 to 1/32, found {model.feature_info.reduction()}"
         )
-    return model
+    return model, model.feature_info.channels()
 
 
 def normalise(image: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Key points with local affine motion: detection from RGB-D, heat maps, and transfer between persons."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -70,7 +71,7 @@ class RGBDKeypointDetector(nn.Module):
         if estimate_jacobian:
             self.jacobian = nn.Conv2d(self.hourglass.out_channels, 4 * num_keypoints, 7, padding=padding)
             nn.init.zeros_(self.jacobian.weight)  # every frame starts as the identity
-            self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(num_keypoints))
+            self.jacobian.bias = nn.Parameter(torch.eye(2).flatten().repeat(num_keypoints))
 
     def forward(self, image: Tensor, disparity: Tensor | None = None) -> Keypoints:
         """Detect the key points of each image.
@@ -107,7 +108,7 @@ class RGBDKeypointDetector(nn.Module):
         return (logits.flatten(2) / self.temperature).softmax(dim=-1).view_as(logits)
 
 
-def gaussian_heatmap(value: Tensor, size: tuple[int, int], *, variance: float = 0.01) -> Tensor:
+def gaussian_heatmap(value: Tensor, size: Sequence[int], *, variance: float = 0.01) -> Tensor:
     """Un-normalised Gaussian bump of each key point.
 
     Args:

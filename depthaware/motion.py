@@ -1,5 +1,6 @@
 """Dense motion: from sparse key-point motions to one deformation and an occlusion map."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -77,9 +78,9 @@ class DenseMotionNetwork(nn.Module):
 
     def from_small(self, small: Tensor, kp_source: Keypoints, kp_driving: Keypoints) -> DenseMotion:
         """`forward` for a source that `self.down` has already reduced to (B, 3, h, w)."""
-        motions = sparse_motion(kp_source, kp_driving, tuple(small.shape[-2:]))
+        motions = sparse_motion(kp_source, kp_driving, small.shape[-2:])
         deformed = self._deform(small, motions)
-        heatmaps = motion_heatmaps(kp_source, kp_driving, tuple(small.shape[-2:]))
+        heatmaps = motion_heatmaps(kp_source, kp_driving, small.shape[-2:])
         groups = torch.cat((heatmaps[:, :, None], deformed), dim=2)
         feature = self.hourglass(rearrange(groups, "b n c h w -> b (n c) h w"))
         mask = self.mask(feature).softmax(dim=1)
@@ -93,7 +94,7 @@ class DenseMotionNetwork(nn.Module):
         return rearrange(deformed, "(b n) c h w -> b n c h w", n=count)
 
 
-def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: tuple[int, int]) -> Tensor:
+def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:
     """The local affine motion around each key point, T_k(z) = J_s J_d⁻¹ (z - kp_driving) + kp_source; first the identity.
 
     Args:
@@ -114,7 +115,7 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: tuple[int, 
     return torch.cat((grid.expand(len(value), 1, -1, -1, -1), motions), dim=1)
 
 
-def motion_heatmaps(kp_source: Keypoints, kp_driving: Keypoints, size: tuple[int, int]) -> Tensor:
+def motion_heatmaps(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:
     """Where each key point goes to (positive bump) and comes from (negative), (B, N+1, h, w); zero for the background."""
     heatmaps = gaussian_heatmap(kp_driving.value, size) - gaussian_heatmap(kp_source.value, size)
     return torch.cat((torch.zeros_like(heatmaps[:, :1]), heatmaps), dim=1)

@@ -53,8 +53,8 @@ class PoseNet(nn.Module):
         if principal_point not in ("centred", "released"):
             raise ValueError(f"principal_point: expected 'centred' or 'released', got {principal_point!r}")
         self.principal_point = principal_point
-        self.encoder = resnet_encoder(encoder, in_channels=6, pretrained=pretrained)
-        self.squeeze = nn.Conv2d(self.encoder.feature_info.channels()[-1], 256, 1)
+        self.encoder, channels = resnet_encoder(encoder, in_channels=6, pretrained=pretrained)
+        self.squeeze = nn.Conv2d(channels[-1], 256, 1)
         self.conv1 = nn.Conv2d(256, 256, 3, padding=1)
         self.conv2 = nn.Conv2d(256, 256, 3, padding=1)
         # The released head predicts a second pair that nothing reads; kept so that its weights fit.
@@ -62,8 +62,8 @@ class PoseNet(nn.Module):
         self.focal = nn.Conv2d(256, 2, 3, padding=1)
         self.centre = nn.Conv2d(256, 2, 3, padding=1)
         if principal_point == "centred":
-            nn.init.zeros_(self.centre.weight)
-            nn.init.zeros_(self.centre.bias)
+            for parameter in self.centre.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, earlier: Tensor, later: Tensor) -> Pose:
         """Estimate the motion from one frame to the other.

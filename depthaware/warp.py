@@ -1,5 +1,7 @@
 """Sampling an image where a deformation points: the only caller of `grid_sample`."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,8 +31,8 @@ def warp(image: Tensor, deformation: Tensor, *, align_corners: bool = True, padd
     return F.grid_sample(image, deformation, mode="bilinear", padding_mode=padding_mode, align_corners=align_corners)
 
 
-def resize(feature: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+def resize(feature: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """Resize (B, C, h, w) to (B, C, *size) bilinearly; unchanged where the size already fits."""
-    if feature.shape[-2:] == size:
+    if tuple(feature.shape[-2:]) == tuple(size):
         return feature
-    return F.interpolate(feature, size=size, mode="bilinear", align_corners=align_corners)
+    return F.interpolate(feature, size=tuple(size), mode="bilinear", align_corners=align_corners)
