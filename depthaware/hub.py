@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -154,7 +155,8 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
             part = Path(temporary)
-            save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
+            # Not save_file, whose files only their owner may read.
+            (part / WEIGHTS).write_bytes(serialise(tensors, metadata={"format": "pt"}))
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (part / CARD).write_text(card or _BARE_CARD, encoding="utf-8")
             for name in (WEIGHTS, CONFIG, CARD):

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from depthaware import DaGAN, DaGANOutput, Keypoints, MultiScaleDiscriminator
+from depthaware.geometry import normalised_to_pixel
+from depthaware.image import to_tensor, to_uint8, write_image
 from depthaware.losses import (
     PerceptualLoss,
     RandomTransform,
@@ -194,6 +197,7 @@ def main(options: Options) -> None:
             report(step * options.batch, terms, out, driving, start, output)
         if step % 500 == 0 or step == steps:
             print(f"validation {summary(reconstruction_error(average, validation))}", flush=True)
+            write_sheet(average, validation, output / "samples.png")
             average.save_pretrained(output / "weights", dtype=torch.float16)
 
 
@@ -209,6 +213,23 @@ def update(average: DaGAN, model: DaGAN, decay: float) -> None:
     for slow, fast in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if slow.is_floating_point():
             slow.lerp_(fast, 1 - decay)
+
+
+@torch.no_grad()
+def write_sheet(model: DaGAN, clips: Mapping[str, np.ndarray], path: Path, rows: int = 6) -> None:
+    """A picture to look at: source, driver with its key points, result, deformed source, occlusion map, disparity."""
+    strips = []
+    for clip in list(clips.values())[:rows]:
+        source, driving = to_tensor(clip[0]), to_tensor(clip[len(clip) // 2])
+        out = model(source, driving)
+        pixels = normalised_to_pixel(out.kp_driving.value[0], *driving.shape[-2:]).round().int()
+        for x, y in pixels.tolist():
+            driving[..., max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
+        occlusion_map = F.interpolate(out.occlusion_map, size=driving.shape[-2:])
+        columns = [source, driving, out.prediction, out.deformed, occlusion_map]
+        columns += [] if out.disparity_source is None else [out.disparity_source]
+        strips.append(np.hstack([to_uint8(column)[0] for column in columns]))
+    write_image(path, np.vstack(strips))
 
 
 def report(images: int, terms: dict[str, Tensor], out: DaGANOutput, driving: Tensor, start: float, output: Path) -> None:

@@ -222,7 +222,7 @@ def test_a_failure_midway_leaves_the_old_files(failure, saved, monkeypatch):
         Path(path).write_bytes(b"half")
         raise failure
 
-    monkeypatch.setattr(hub, "save_file", broken)
+    monkeypatch.setattr(hub, "serialise", broken)
     with pytest.raises(KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else ValueError):
         tiny(num_keypoints=5).save_pretrained(saved)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
