@@ -1,13 +1,16 @@
 """Cross-modal attention: depth features query the warped appearance."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-# Scores computed at a time: 8 MiB of float32. Larger is no faster on a CPU and only costs memory.
-_SCORES = 2**21
+# Scores computed at a time: 4 MiB of float32. Larger is no faster on a CPU and only costs memory.
+_SCORES = 2**20
 
 
 class CrossModalAttention(nn.Module):
@@ -84,19 +87,48 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, M, C).
     """
-    # On a CPU `scaled_dot_product_attention` falls back to the explicit N x N product for these widths (32 and 256).
+    return _Attend.apply(query, key, value)
+
+
+class _Attend(torch.autograd.Function):
+    """On a CPU `scaled_dot_product_attention` falls back to the explicit N x N product for these widths (32 and 256).
+
+    Chunks are written into results allocated beforehand: were their outputs kept one by one, the heap could not reuse the
+    room of the scores between them, and memory would grow with N² after all.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = value.new_empty(*query.shape[:2], value.shape[-1])
+        for rows in _chunks(query, key):
+            out[:, rows] = _weights(query[:, rows], key) @ value
+        ctx.save_for_backward(query, key, value, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, out = ctx.saved_tensors
+        grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for rows in _chunks(query, key):
+            weights = _weights(query[:, rows], key)
+            grad_value.baddbmm_(weights.mT, grad[:, rows])
+            # The softmax's backward; its row sums of weights · gradient are those of output · gradient.
+            inner = (grad[:, rows] * out[:, rows]).sum(-1, keepdim=True)
+            grad_scores = weights.mul_(torch.baddbmm(-inner, grad[:, rows], value.mT))
+            grad_query[:, rows] = grad_scores @ key
+            grad_key.baddbmm_(grad_scores.mT, query[:, rows])
+        return grad_query, grad_key, grad_value
+
+
+def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
     rows = max(1, _SCORES // (key.shape[0] * key.shape[1]))
-    chunks = []
-    for part in query.split(rows, dim=1):
-        if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
-            chunks.append(checkpoint(_attend_chunk, part, key, value, use_reentrant=False))
-        else:
-            chunks.append(_attend_chunk(part, key, value))
-    return torch.cat(chunks, dim=1)
+    return (slice(start, start + rows) for start in range(0, query.shape[1], rows))
 
 
-def _attend_chunk(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.transpose(1, 2)).softmax(dim=-1) @ value
+def _weights(query: Tensor, key: Tensor) -> Tensor:
+    scores = query @ key.mT
+    return torch.softmax(scores, dim=-1, out=scores)
 
 
 def _positions(x: Tensor) -> Tensor:
