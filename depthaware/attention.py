@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -46,8 +45,8 @@ class CrossModalAttention(nn.Module):
         Returns:
             (B, C, h, w).
         """
-        query, key = self._project(depth_feature, feature)
-        value = _positions(F.relu(self.value(feature)))
+        query, key = self._query_and_key(depth_feature, feature)
+        value = _project(self.value, feature)
         attended = rearrange(attend(query, key, value), "b (h w) c -> b c h w", h=feature.shape[-2])
         return torch.addcmul(feature, self.gate, attended)
 
@@ -62,18 +61,18 @@ class CrossModalAttention(nn.Module):
         Returns:
             (B, Q, h, w), each map sums to 1.
         """
-        query, key = self._project(depth_feature, feature)
+        query, key = self._query_and_key(depth_feature, feature)
         weights = (query[:, queries] @ key.transpose(1, 2)).softmax(dim=-1)
         return rearrange(weights, "b q (h w) -> b q h w", h=feature.shape[-2])
 
-    def _project(self, depth_feature: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
-        if depth_feature.shape[1:] != feature.shape[1:]:
+    def _query_and_key(self, depth_feature: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
+        if depth_feature.shape[1:] != feature.shape[1:] or len(depth_feature) not in (1, len(feature)):
             raise ValueError(
-                f"depth_feature {tuple(depth_feature.shape)} and feature {tuple(feature.shape)}: "
-                "expected the same channels and size"
+                f"depth_feature: expected the shape of feature {tuple(feature.shape)}, or batch 1, "
+                f"got {tuple(depth_feature.shape)}"
             )
-        query = _positions(F.relu(self.query(depth_feature)))
-        return query.expand(len(feature), -1, -1), _positions(F.relu(self.key(feature)))
+        query = _project(self.query, depth_feature)
+        return query.expand(len(feature), -1, -1), _project(self.key, feature)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -131,5 +130,11 @@ def _weights(query: Tensor, key: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1, out=scores)
 
 
-def _positions(x: Tensor) -> Tensor:
-    return rearrange(x, "b c h w -> b (h w) c")
+def _project(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """ReLU of a 1 x 1 convolution at every position: (B, C, h, w) -> (B, h·w, D).
+
+    As a matrix product, because a convolution makes two more copies of its input and output on a CPU.
+    """
+    assert layer.bias is not None
+    weight = layer.weight.flatten(1).expand(len(x), -1, -1)
+    return torch.baddbmm(layer.bias[:, None], weight, rearrange(x, "b c h w -> b c (h w)")).relu_().mT

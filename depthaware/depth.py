@@ -49,6 +49,8 @@ class SelfSupDepthNet(nn.Module):
         Returns:
             `scales` tensors (B, 1, H / 2^s, W / 2^s) in (0, 1); `geometry.disparity_to_depth` turns them into depth.
         """
+        if not 1 <= scales <= len(self.heads):
+            raise ValueError(f"scales: expected 1 to {len(self.heads)}, got {scales}")
         features = self.encoder(normalise(image))
         disparities: list[Tensor] = []
         x = features[-1]

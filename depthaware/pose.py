@@ -72,6 +72,8 @@ class PoseNet(nn.Module):
             earlier: (B, 3, H, W) in [0, 1]; H and W multiples of 32.
             later: likewise.
         """
+        if earlier.shape != later.shape:
+            raise ValueError(f"later: expected the shape of earlier {tuple(earlier.shape)}, got {tuple(later.shape)}")
         feature = self._features(earlier, later)
         motion = self._motion(feature)[:, 0]
         return Pose(motion[:, :3], motion[:, 3:], self._intrinsics(feature, *earlier.shape[-2:]))
