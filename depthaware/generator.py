@@ -147,7 +147,7 @@ class DepthAwareGenerator(nn.Module):
         occlusion_map = resize(motion.occlusion_map, deformed.shape[-2:], self.align_corners)
         prediction = self.decoder(feature, deformed * occlusion_map)
         if self.blend:
-            prediction = prediction + occlusion_map * (deformed - prediction)
+            prediction = occlusion_map * deformed + (1 - occlusion_map) * prediction
         return GeneratorOutput(prediction, deformed)
 
     def _warp(self, image: Tensor, motion: DenseMotion) -> Tensor:

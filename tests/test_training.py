@@ -27,10 +27,11 @@ def data(tmp_path_factory) -> Path:
         writer = csv.DictWriter(file, ["name", "kind", "split", "identity"])
         writer.writeheader()
         for person in range(9):
-            blob = np.random.default_rng(person).integers(0, 256, (16, 16, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
-            images = [np.roll(blob, 3 * i, axis=1) for i in range(8)]
+            coarse = np.random.default_rng(person).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+            blob = coarse.repeat(8, 0).repeat(8, 1)
+            images = [np.roll(blob, 3 * i, axis=1) for i in range(12)]
             name = f"person{person}"
-            make_clip(folder / "train" / "clips" / f"{name}.mp4", frames=8, size=(128, 128), images=images)
+            make_clip(folder / "train" / "clips" / f"{name}.mp4", frames=12, size=(128, 128), images=images)
             writer.writerow({"name": name, "kind": "clip", "split": "train", "identity": name})
     return folder
 
