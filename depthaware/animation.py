@@ -1,0 +1,180 @@
+"""Source image + stream of driving frames -> stream of frames, in batches; and the same into a file."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .dagan import DaGAN
+from .depth_map import grey_painter
+from .image import Fit, Image, fit_square, to_uint8
+from .keypoints import Keypoints, transfer_motion
+from .output import check_output
+from .video import Frame, Progress, Video, Written, write_video
+
+Driving = Iterable[Frame | Image | Tensor]
+_Timed = tuple[Image | Tensor, Fraction]
+
+
+@torch.inference_mode()
+def animate(
+    model: DaGAN,
+    source_image: Image | Tensor,
+    driving: Driving,
+    *,
+    mode: Literal["relative", "absolute"] = "relative",
+    adaptive_scale: bool = True,
+    initial_frame: int | Literal["best"] = 0,
+    fit: Fit = "crop",
+    batch_size: int = 8,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Frame]:
+    """Let the source move like the driver: one `Frame` for each driving frame, while they come.
+
+    Args:
+        model: on the device where the work shall be done.
+        source_image: uint8 (H, W, 3) as from `read_image`, or floats (1, 3, H, W) in [0, 1].
+        driving: `read_video("clip.mp4")`, or any images like the source's, taken as 25 a second.
+        mode: "relative" adds the driver's motion since `initial_frame` to the pose and shape of the source's own face;
+            "absolute" takes the driver's key points as they are.
+        adaptive_scale: relative motion grows with the size of the source's face over that of the driver's.
+        initial_frame: index of the driving frame that poses like the source; "best" looks for it. Any but 0 reads the
+            driver twice.
+        fit: how pictures become square, see `fit_square`.
+        batch_size: frames at a time; the result does not depend on it.
+        dtype: of the generator's work (automatic mixed precision); key points are always found in float32.
+
+    Returns:
+        Frames of model.image_size x model.image_size pixels, each with the time of its driving frame and with what the
+        model saw of that.
+
+    Raises:
+        ValueError: if an option or the shape of an image is none of the above, or there is no such initial frame.
+    """
+    if mode not in ("relative", "absolute"):
+        raise ValueError(f"mode: expected 'relative' or 'absolute', got {mode!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    device = next(model.parameters()).device
+    source = model.encode_source(fit_square(source_image, model.image_size, fit).to(device))
+    batches = partial(_batches, size=model.image_size, fit=fit, batch_size=batch_size, device=device)
+    kp_initial: Keypoints | None = None
+    if initial_frame != 0 and mode == "relative":
+        if iter(driving) is driving:
+            raise ValueError(f"initial_frame={initial_frame!r}: reads the driver twice, expected no generator")
+        chosen = _timed(driving) if initial_frame == "best" else [_frame_at(driving, initial_frame)]
+        kp_initial = nearest_pose(source.keypoints, (model.detect(images)[0] for images, _ in batches(chosen)))
+
+    @torch.inference_mode()
+    def predict(images: Tensor, times: list[Fraction]) -> list[Frame]:
+        nonlocal kp_initial
+        kp_driving, _ = model.detect(images)
+        kp_initial = kp_initial or _select(kp_driving, 0)
+        moved = transfer_motion(source.keypoints, kp_driving, kp_initial, mode=mode, adaptive_scale=adaptive_scale)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            made, seen = to_uint8(model.drive(source, moved)), to_uint8(images)
+        return [Frame(made[i], time, seen[i]) for i, time in enumerate(times)]
+
+    return chain.from_iterable(predict(*batch) for batch in batches(_timed(driving)))
+
+
+def _batches(
+    frames: Iterable[_Timed], *, size: int, fit: Fit, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, list[Fraction]]]:
+    stream = ((fit_square(image, size, fit), time) for image, time in frames)
+    while chunk := list(islice(stream, batch_size)):
+        yield torch.cat([image for image, _ in chunk]).to(device), [time for _, time in chunk]
+
+
+def nearest_pose(kp_source: Keypoints, driving: Iterable[Keypoints]) -> Keypoints:
+    """Of many frames' key points, those most like the source's once place and size of the faces are taken out.
+
+    Args:
+        kp_source: of one image.
+        driving: of the frames, in batches.
+
+    Returns:
+        Key points of one frame.
+    """
+
+    def shape(keypoints: Keypoints) -> Tensor:
+        centred = keypoints.value - keypoints.value.mean(dim=1, keepdim=True)
+        return centred / centred.norm(dim=(1, 2), keepdim=True).clamp_min(1e-8)
+
+    def nearest(batch: Keypoints) -> tuple[float, Keypoints]:
+        distance, index = (shape(batch) - shape(kp_source)).norm(dim=(1, 2)).min(dim=0)
+        return distance.item(), _select(batch, int(index))
+
+    return min(map(nearest, driving), key=lambda found: found[0])[1]
+
+
+def _select(keypoints: Keypoints, index: int) -> Keypoints:
+    value, jacobian = keypoints
+    return Keypoints(value[[index]], None if jacobian is None else jacobian[[index]])
+
+
+def _timed(driving: Driving) -> Iterator[_Timed]:
+    for index, item in enumerate(driving):
+        yield (item.image, item.time) if isinstance(item, Frame) else (item, Fraction(index, 25))
+
+
+def _frame_at(driving: Driving, index: int) -> _Timed:
+    count = 0
+    for count, frame in enumerate(_timed(driving), start=1):
+        if count == index + 1:
+            return frame
+    raise ValueError(f"initial_frame: expected 'best' or one of the driver's frames, 0 to {count - 1}, got {index}")
+
+
+def animate_to_file(
+    model: DaGAN,
+    source_image: Image,
+    driving: Video,
+    output: str | Path,
+    *,
+    compare: bool = False,
+    save_depth: str | Path | None = None,
+    audio: bool = True,
+    progress: Progress = lambda done, total: None,
+    **options: Any,
+) -> Written:
+    """`animate` into an mp4 with the driver's frame times and sound.
+
+    Args:
+        model: as in `animate`.
+        source_image: as in `animate`.
+        driving: from `read_video`.
+        output: path of the mp4.
+        compare: show source, driver and result side by side.
+        save_depth: path of a second mp4 with the disparity of the generated frames, bright = near.
+        audio: take the driver's sound along.
+        progress: called with the numbers of frames done and in all.
+        options: those of `animate`.
+    """
+    check_output(output, (".mp4",), others=(driving.path,))
+    if save_depth:
+        check_output(save_depth, (".mp4",), others=(driving.path, output))
+    frames = animate(model, source_image, driving, **options)
+    side = model.image_size
+    source = to_uint8(fit_square(source_image, side, options.get("fit", "crop")))[0]
+    size = (side, side * 3 if compare else side)
+    with ExitStack() as stack:
+        if save_depth:
+            paint = grey_painter(model, source)
+            write_depth = stack.enter_context(write_video(save_depth, (side, side), driving.rate, driving.time_base))
+        sound = driving.path if audio and driving.audio else None
+        write = stack.enter_context(write_video(output, size, driving.rate, driving.time_base, audio=sound))
+        for count, frame in enumerate(frames, start=1):
+            shown = (source, frame.driving, frame.image) if compare and frame.driving is not None else (frame.image,)
+            write(Frame(np.hstack(shown), frame.time))
+            if save_depth:
+                write_depth(Frame(to_uint8(paint(frame.image))[0], frame.time))
+            progress(count, driving.frames)
+    return Written(Path(output), count, size, driving.rate)

@@ -1,0 +1,71 @@
+"""Small videos and pictures made on the spot."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def picture(index: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """A smooth picture that is different at every corner, and for every index."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    red, green, blue = 255 * x / size[1], 255 * y / size[0], np.full_like(x, 12 * index % 256)
+    return np.stack((red, green, blue), axis=-1).astype(np.uint8)
+
+
+def make_clip(
+    path: Path,
+    frames: int = 12,
+    size: tuple[int, int] = (48, 64),
+    codec: str = "libx264",
+    pts: list[int] | None = None,
+    time_base: Fraction = Fraction(1, 25),
+    rotation: int = 0,
+    audio: str | None = None,
+    images: list[np.ndarray] | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a video of `picture`s (or of `images`), with a sine tone if `audio` names a codec."""
+    with av.open(str(path), "w", options=options or {}) as output:
+        video = output.add_stream(codec, rate=25)
+        video.height, video.width, video.pix_fmt = *size, "rgb8" if codec == "gif" else "yuv420p"
+        video.codec_context.time_base = time_base
+        if rotation:
+            video.set_display_rotation(rotation)
+        sound = output.add_stream(audio, rate=48000, layout="stereo") if audio else None
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(images[i] if images else picture(i, size), format="rgb24")
+            frame.pts, frame.time_base = pts[i] if pts else i, time_base
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        if sound:
+            _add_tone(output, sound, samples=max(frames, 1) * 48000 // 25)
+    return path
+
+
+def _add_tone(output, sound, samples: int) -> None:
+    resampler = av.AudioResampler(
+        format=sound.codec_context.format.name,
+        layout="stereo",
+        rate=48000,
+        frame_size=sound.codec_context.frame_size or 1024,
+    )
+    tone = np.sin(np.arange(samples) * 0.06).astype(np.float32) / 4
+    frame = av.AudioFrame.from_ndarray(np.stack((tone, tone)), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+    for part in (*resampler.resample(frame), *resampler.resample(None)):
+        output.mux(sound.encode(part))
+    output.mux(sound.encode(None))
+
+
+def packets(path: Path, kind: str) -> list[bytes]:
+    """The packets of the first stream of that kind ("audio" or "video")."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(**{kind: 0}) if packet.size]
+
+
+def times(path: Path) -> list[Fraction]:
+    """Presentation times of the pictures of a video."""
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]

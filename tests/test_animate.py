@@ -1,0 +1,230 @@
+"""Source and driving frames in, frames out."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from clips import make_clip, packets, picture, times
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from measure_memory import TARGET, peak_megabytes
+
+from depthaware.animation import animate, animate_to_file, nearest_pose
+from depthaware.depth_map import depth_to_file, estimate_disparity, grey_painter, point_cloud
+from depthaware.image import fit_square, read_image, to_uint8, write_image
+from depthaware.keypoints import Keypoints
+from depthaware.video import Frame, Video, read_video
+
+SOURCE = picture(3, (64, 64))
+
+
+@pytest.fixture(scope="module")
+def noise() -> list[np.ndarray]:
+    """Driving frames that look so different that their key points move."""
+    return [block.repeat(8, 0).repeat(8, 1) for block in np.random.default_rng(0).integers(0, 255, (11, 8, 8, 3), "u1")]
+
+
+@pytest.fixture
+def clip(tmp_path, noise) -> Video:
+    return read_video(make_clip(tmp_path / "clip.mp4", frames=11, size=(64, 64), images=noise, audio="aac"))
+
+
+def images(frames) -> np.ndarray:
+    return np.stack([frame.image for frame in frames]).astype(int)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 50])
+@pytest.mark.parametrize("options", [{}, {"mode": "absolute"}, {"initial_frame": 7}, {"initial_frame": "best"}])
+def test_streaming_is_batch(tiny_model, noise, batch_size, options):
+    together = images(animate(tiny_model, SOURCE, noise, batch_size=len(noise), **options))
+    streamed = images(animate(tiny_model, SOURCE, noise, batch_size=batch_size, **options))
+    assert together.shape == (11, 64, 64, 3)
+    assert abs(together - streamed).max() <= 1
+
+
+def test_frames_come_while_the_driver_is_read(tiny_model, noise):
+    read = []
+    driver = (read.append(i) or image for i, image in enumerate(noise))
+    first = list(islice(animate(tiny_model, SOURCE, driver, batch_size=2), 2))
+    assert (len(first), len(read)) == (2, 2)
+
+
+def test_a_driver_that_rests_gives_the_source_as_the_model_draws_it(tiny_model, noise):
+    with torch.inference_mode():
+        source = tiny_model.encode_source(fit_square(SOURCE, 64))
+        still = to_uint8(tiny_model.drive(source, source.keypoints))
+    result = images(animate(tiny_model, SOURCE, [noise[0]] * 3))
+    assert abs(result - still).max() <= 1
+
+
+@pytest.mark.parametrize("initial", [0, 1, 7, 10])
+def test_the_initial_frame_itself_gives_the_source(tiny_model, noise, initial):
+    with torch.inference_mode():
+        source = tiny_model.encode_source(fit_square(SOURCE, 64))
+        still = to_uint8(tiny_model.drive(source, source.keypoints))[0].astype(int)
+    result = images(animate(tiny_model, SOURCE, noise, initial_frame=initial))
+    assert len(result) == len(noise)
+    assert abs(result[initial] - still).max() <= 1
+
+
+def test_absolute_motion_is_the_models_forward(tiny_model, noise):
+    with torch.inference_mode():
+        driving = torch.cat([fit_square(image, 64) for image in noise[:3]])
+        expected = tiny_model(fit_square(SOURCE, 64).expand(3, -1, -1, -1), driving).prediction
+    result = images(animate(tiny_model, SOURCE, noise[:3], mode="absolute"))
+    assert abs(result - to_uint8(expected)).max() <= 1
+
+
+def test_best_finds_the_source_among_the_driving_frames(tiny_model, noise):
+    driver = [*noise[:5], SOURCE, *noise[5:]]
+    best = images(animate(tiny_model, SOURCE, driver, initial_frame="best"))
+    assert abs(best - images(animate(tiny_model, SOURCE, driver, initial_frame=5))).max() <= 1
+
+
+@given(st.floats(0.1, 3), st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 6))
+@settings(max_examples=25, deadline=None)
+def test_nearest_pose_ignores_place_and_size(scale, x, y, index):
+    value = torch.randn(7, 5, 2, generator=torch.Generator().manual_seed(index))
+    driver = Keypoints(value * scale + torch.tensor([x, y]), None)
+    batches = [Keypoints(driver.value[:3]), Keypoints(driver.value[3:])]
+    found = nearest_pose(Keypoints(value[index : index + 1]), batches)
+    torch.testing.assert_close(found.value[0], driver.value[index])
+
+
+def test_images_of_any_kind_drive(tiny_model, noise):
+    tensors = [fit_square(image, 64) for image in noise]
+    video = [Frame(image, Fraction(i, 25)) for i, image in enumerate(noise)]
+    expected = list(animate(tiny_model, SOURCE, noise))
+    for driver in (tensors, [tensor[0] for tensor in tensors], video):
+        result = list(animate(tiny_model, fit_square(SOURCE, 64), driver))
+        np.testing.assert_array_equal(images(result), images(expected))
+        assert [frame.time for frame in result] == [frame.time for frame in expected]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mixed_precision_stays_near(tiny_model, noise, dtype):
+    exact = images(animate(tiny_model, SOURCE, noise))
+    assert abs(images(animate(tiny_model, SOURCE, noise, dtype=dtype)) - exact).mean() < 3
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_sources_and_drivers_of_any_shape(tiny_model, fit):
+    result = list(animate(tiny_model, picture(size=(31, 90)), [picture(i, (90, 31)) for i in range(2)], fit=fit))
+    assert images(result).shape == (2, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"mode": "sideways"}, "mode: expected 'relative' or 'absolute', got 'sideways'"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        ({"fit": "squeeze"}, "fit: expected 'crop', 'pad' or 'stretch', got 'squeeze'"),
+        ({"initial_frame": 11}, "initial_frame: expected 'best' or one of the driver's frames, 0 to 10, got 11"),
+        ({"initial_frame": -1}, "initial_frame: .* got -1"),
+    ],
+)
+def test_wrong_options_are_named_at_once(tiny_model, noise, options, message):
+    with pytest.raises(ValueError, match=message):
+        animate(tiny_model, SOURCE, noise, **options)
+
+
+def test_looking_ahead_needs_a_driver_that_can_be_read_twice(tiny_model, noise):
+    with pytest.raises(ValueError, match="reads the driver twice"):
+        animate(tiny_model, SOURCE, iter(noise), initial_frame="best")
+
+
+def test_to_file_keeps_frames_rate_and_sound(tiny_model, clip, tmp_path):
+    seen = []
+    written = animate_to_file(
+        tiny_model, SOURCE, clip, tmp_path / "a.mp4", progress=lambda done, total: seen.append((done, total))
+    )
+    assert written == (tmp_path / "a.mp4", 11, (64, 64), 25)
+    assert times(tmp_path / "a.mp4") == times(clip.path)
+    assert packets(tmp_path / "a.mp4", "audio") == packets(clip.path, "audio")
+    assert seen == [(i, 11) for i in range(1, 12)]
+    made = images(animate(tiny_model, SOURCE, clip))
+    assert abs(images(read_video(tmp_path / "a.mp4")) - made).mean() < 8
+
+
+def test_variable_frame_times_reach_the_result(tiny_model, noise, tmp_path):
+    pts = [0, 3, 4, 10, 11, 20, 40, 41, 42, 90, 91]
+    path = make_clip(tmp_path / "vfr.mp4", 11, (64, 64), pts=pts, time_base=Fraction(1, 90), images=noise)
+    animate_to_file(tiny_model, SOURCE, read_video(path), tmp_path / "a.mp4")
+    assert times(tmp_path / "a.mp4") == [Fraction(p, 90) for p in pts]
+
+
+def test_compare_shows_source_driver_and_result(tiny_model, clip, tmp_path):
+    written = animate_to_file(tiny_model, SOURCE, clip, tmp_path / "a.mp4", compare=True, audio=False)
+    assert written.size == (64, 192)
+    shown = images(read_video(tmp_path / "a.mp4"))
+    assert abs(shown[:, :, :64] - SOURCE).mean() < 8
+    assert abs(shown[:, :, 64:128] - images(clip)).mean() < 8
+    assert abs(shown[:, :, 128:] - images(animate(tiny_model, SOURCE, clip))).mean() < 8
+    assert read_video(tmp_path / "a.mp4").audio is None
+
+
+def test_save_depth_shows_the_disparity_of_the_result(tiny_model, clip, tmp_path):
+    animate_to_file(tiny_model, SOURCE, clip, tmp_path / "a.mp4", save_depth=tmp_path / "d.mp4")
+    paint = grey_painter(tiny_model, SOURCE)
+    expected = np.concatenate([to_uint8(paint(frame.image)) for frame in animate(tiny_model, SOURCE, clip)])
+    shown = images(read_video(tmp_path / "d.mp4"))
+    assert times(tmp_path / "d.mp4") == times(clip.path)
+    assert abs(shown - expected).mean() < 10
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 97), (200, 31), (1, 300)])
+def test_disparity_of_pictures_of_any_shape(tiny_model, size):
+    disparity = estimate_disparity(tiny_model, picture(size=size))
+    assert disparity.shape == (1, 1, *size)
+    assert disparity.min() > 0
+    assert disparity.max() < 1
+
+
+def test_depth_picture_uses_the_whole_range(tiny_model, tmp_path):
+    written = depth_to_file(tiny_model, picture(), tmp_path / "d.png")
+    assert (written.size, written.frames, written.rate) == ((48, 64), 1, 0)
+    grey = read_image(tmp_path / "d.png")
+    assert (grey.min(), grey.max()) == (0, 255)
+
+
+def test_point_cloud_lies_on_the_rays_of_its_camera(tiny_model, tmp_path):
+    points = point_cloud(tiny_model, picture())
+    assert points.shape == (48 * 64, 3)
+    assert points[:, 2].max() < 0  # in front of a viewer who looks along -z
+    x = points[:, 0] / -points[:, 2] * 64 + 31.5
+    np.testing.assert_allclose(x.reshape(48, 64), np.arange(64)[None].repeat(48, 0), atol=1e-3)
+    assert points[0, 1] > 0 > points[-1, 1]
+    depth_to_file(tiny_model, picture(), tmp_path / "d.ply")
+    assert b"element vertex 3072\n" in (tmp_path / "d.ply").read_bytes()
+
+
+def test_depth_of_a_video_keeps_its_frames(tiny_model, clip, tmp_path):
+    written = depth_to_file(tiny_model, clip, tmp_path / "d.mp4")
+    assert written == (tmp_path / "d.mp4", 11, (64, 64), 25)
+    assert times(tmp_path / "d.mp4") == times(clip.path)
+
+
+def test_a_folder_of_frames_drives(tiny_model, noise, tmp_path):
+    for i, image in enumerate(noise):
+        write_image(tmp_path / f"{i}.png", image)
+    written = animate_to_file(tiny_model, SOURCE, read_video(tmp_path, rate=10), tmp_path / "a.mp4")
+    assert (written.frames, written.rate) == (11, 10)
+    assert times(tmp_path / "a.mp4") == [Fraction(i, 10) for i in range(11)]
+
+
+def test_depthaware_animate_is_the_function_and_not_a_module():
+    import depthaware
+
+    assert depthaware.animate is animate
+    code = "import depthaware.animation, depthaware.cli; assert callable(depthaware.animate)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_memory_does_not_grow_with_length(tiny_weights):
+    """The short form of examples/measure_memory.py; 30 s of frames kept by mistake would weigh 150 MB."""
+    short, long = (peak_megabytes(seconds, ["--weights", tiny_weights]) for seconds in (3, 30))
+    assert long <= TARGET * short
