@@ -36,7 +36,7 @@ _HOMES = {
     "pose": ["Pose", "PoseNet"],
     "video": ["read_video"],
 }
-__all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605
+__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

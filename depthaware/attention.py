@@ -92,8 +92,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class _Attend(torch.autograd.Function):
     """On a CPU `scaled_dot_product_attention` falls back to the explicit N x N product for these widths (32 and 256).
 
-    Chunks are written into results allocated beforehand: were their outputs kept one by one, the heap could not reuse the
-    room of the scores between them, and memory would grow with N² after all.
+    Chunks are written into results allocated beforehand: were their outputs kept one by one, the heap could not reuse
+    the room of the scores between them, and memory would grow with N² after all.
     """
 
     @staticmethod

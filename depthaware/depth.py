@@ -14,7 +14,8 @@ class SelfSupDepthNet(nn.Module):
     """Disparity of an image (the paper's face depth network F_d), learned from video with `losses.photometric`.
 
     Args:
-        encoder: name of any timm ResNet; ``resnet18.tv_in1k`` and ``resnet50.tv_in1k`` are those with torchvision's weights.
+        encoder: name of any timm ResNet; ``resnet18.tv_in1k`` and ``resnet50.tv_in1k`` are those with torchvision's
+            weights.
         pretrained: download the encoder's ImageNet weights, on which the paper builds.
         decoder_channels: widths of the decoder from full resolution to 1/16.
 

@@ -1,5 +1,6 @@
 """The depth-aware generator: encode the source, warp, occlude, attend, decode."""
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ class Encoder(nn.Module):
         widths = [min(max_features, block_expansion * 2**i) for i in range(num_down_blocks + 1)]
         self.out_channels = widths[-1]
         self.first = SameBlock(in_channels, widths[0], kernel_size=7)
-        self.down_blocks = nn.Sequential(*(DownBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.down_blocks = nn.Sequential(*(DownBlock(a, b) for a, b in pairwise(widths)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_blocks(self.first(x))
@@ -64,8 +65,8 @@ class DepthAwareGenerator(nn.Module):
         max_features: most channels of the encoder.
         num_down_blocks: halvings; sides must be multiples of 2 ** num_down_blocks.
         num_bottleneck_blocks: residual blocks of the plain decoder.
-        blend: put out occlusion · deformed source + (1 - occlusion) · decoded (Siarohin et al. 2021), which keeps a small
-            network's pictures sharp; not in the paper.
+        blend: put out occlusion · deformed source + (1 - occlusion) · decoded (Siarohin et al. 2021), which keeps a
+            small network's pictures sharp; not in the paper.
         align_corners: sampling convention, see `warp`.
 
     Reference:
@@ -164,7 +165,7 @@ class PlainDecoder(nn.Module):
         super().__init__()
         widths = [min(max_features, block_expansion * 2**i) for i in reversed(range(num_up_blocks + 1))]
         self.bottleneck = nn.Sequential(*(ResBlock(channels) for _ in range(num_bottleneck_blocks)))
-        self.up_blocks = nn.Sequential(*(UpBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.up_blocks = nn.Sequential(*(UpBlock(a, b) for a, b in pairwise(widths)))
         self.final = nn.Conv2d(block_expansion, 3, 7, padding=3)
 
     def forward(self, feature: Tensor, condition: Tensor) -> Tensor:
@@ -184,7 +185,7 @@ class SPADEDecoder(nn.Module):
         self.fc = nn.Conv2d(channels, 2 * channels, 3, padding=1)
         self.middle = nn.ModuleList(SPADEResBlock(2 * channels, 2 * channels) for _ in range(3))
         widths = [2 * channels // 2**i for i in range(num_up_blocks)] + [block_expansion]
-        self.up = nn.ModuleList(SPADEResBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(SPADEResBlock(a, b) for a, b in pairwise(widths))
         self.conv_img = nn.Conv2d(block_expansion, 3, 3, padding=1)
 
     def forward(self, feature: Tensor, condition: Tensor) -> Tensor:

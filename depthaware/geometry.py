@@ -145,7 +145,7 @@ def invert_pose(T: Tensor) -> Tensor:
 
 
 def inverse_2x2(matrix: Tensor) -> Tensor:
-    """Inverse of (..., 2, 2) matrices in closed form, which `torch.export` and ONNX know (`torch.inverse` they do not)."""
+    """Inverse of (..., 2, 2) matrices in closed form, which ONNX can express (`torch.inverse` it cannot)."""
     (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
     adjugate = torch.stack((d, -b, -c, a), dim=-1).unflatten(-1, (2, 2))
     return adjugate / (a * d - b * c)[..., None, None]

@@ -34,7 +34,8 @@ class RGBDKeypointDetector(nn.Module):
         block_expansion: width of the hourglass.
         max_features: most channels of any hourglass level.
         num_blocks: halvings in the hourglass.
-        scale_factor: the image is down-sampled to this first; sides must be multiples of 2 ** num_blocks / scale_factor.
+        scale_factor: the image is down-sampled to this first; sides must be multiples of
+            2 ** num_blocks / scale_factor.
         temperature: of the softmax over positions.
         estimate_jacobian: also regress the (2, 2) frames.
         padding: of the two 7 x 7 heads; 0 as in the paper's release keeps key points away from the border.
@@ -141,8 +142,8 @@ def transfer_motion(
         kp_driving: key points of B driving frames.
         kp_initial: key points of the driving frame in which the driver poses like the source, batch 1 or B.
         mode: "relative" keeps the source's own face shape, "absolute" takes the driver's.
-        adaptive_scale: a = sqrt(hull area of kp_source / hull area of kp_initial), how much larger the source's face is;
-            a = 1 otherwise.
+        adaptive_scale: a = sqrt(hull area of kp_source / hull area of kp_initial), how much larger the source's face
+            is; a = 1 otherwise.
 
     Reference:
         Siarohin et al. 2019, eq. 11.

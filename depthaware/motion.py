@@ -95,7 +95,7 @@ class DenseMotionNetwork(nn.Module):
 
 
 def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:
-    """The local affine motion around each key point, T_k(z) = J_s J_d⁻¹ (z - kp_driving) + kp_source; first the identity.
+    """The local affine motion around each key point, T_k(z) = J_s J_d⁻¹ (z - kp_driving) + kp_source.
 
     Args:
         kp_source: N key points of the source.
@@ -116,6 +116,6 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[in
 
 
 def motion_heatmaps(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:
-    """Where each key point goes to (positive bump) and comes from (negative), (B, N+1, h, w); zero for the background."""
+    """Where each key point goes to (positive) and comes from (negative), (B, N+1, h, w); zero for the background."""
     heatmaps = gaussian_heatmap(kp_driving.value, size) - gaussian_heatmap(kp_source.value, size)
     return torch.cat((torch.zeros_like(heatmaps[:, :1]), heatmaps), dim=1)

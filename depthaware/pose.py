@@ -34,9 +34,9 @@ class PoseNet(nn.Module):
     Args:
         encoder: name of any timm ResNet.
         pretrained: download the encoder's ImageNet weights.
-        principal_point: "centred" starts at the image centre and stays inside the image, anywhere in it being reachable;
-            "released" is the head of the authors' released weights, which lies always right of and below the centre
-            and is there to load them.
+        principal_point: "centred" starts at the image centre and can reach any place inside the image;
+            "released" is the head of the authors' released weights, whose point lies always right of and below the
+            centre, and is there to load them.
 
     Reference:
         Hong et al. 2022, section 3.1, eq. 1.

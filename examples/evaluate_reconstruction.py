@@ -1,6 +1,6 @@
 """Same-person reconstruction: the first frame of each clip driven by the others, against merely copying it.
 
-    python examples/evaluate_reconstruction.py --data FOLDER --weights dagan-tiny
+python examples/evaluate_reconstruction.py --data FOLDER --weights dagan-tiny
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_clips import Clips, parse
 from torch import Tensor
+from training_clips import Clips, parse
 
 from depthaware import DaGAN
 
@@ -26,10 +26,14 @@ class Options:
 
 
 @torch.no_grad()
-def reconstruction_error(model: DaGAN, clips: Mapping[str, np.ndarray], batch: int = 16) -> dict[str, tuple[float, float]]:
+def reconstruction_error(
+    model: DaGAN, clips: Mapping[str, np.ndarray], batch: int = 16
+) -> dict[str, tuple[float, float]]:
     """Mean L1 of (model, copied source) in [0, 1] for each clip of (T, S, S, 3) uint8 frames."""
     errors = {}
-    for name, clip in ((name, clip) for name, clip in clips.items() if len(clip) > 1):
+    for name, clip in clips.items():
+        if len(clip) < 2:
+            continue
         source = model.encode_source(_tensor(clip[:1]))
         sums = np.zeros(2)
         for start in range(1, len(clip), batch):

@@ -79,7 +79,16 @@ def main() -> None:
     print(f"{'positions':>10}  {'':6}{'peak MB':>9}{'seconds':>9}")
     for side in options.sides:
         for kind in ATTENTIONS:
-            command = [sys.executable, __file__, "--only", kind, "--sides", str(side), "--threads", str(options.threads)]
+            command = [
+                sys.executable,
+                __file__,
+                "--only",
+                kind,
+                "--sides",
+                str(side),
+                "--threads",
+                str(options.threads),
+            ]
             command += ["--backward"] * options.backward
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             megabytes, seconds = map(float, output.split())

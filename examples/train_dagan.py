@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from training_clips import Clips, parse
 from evaluate_reconstruction import reconstruction_error, summary
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from training_clips import Clips, parse
 
 from depthaware import DaGAN, DaGANOutput, Keypoints, MultiScaleDiscriminator
 from depthaware.geometry import normalised_to_pixel
@@ -153,7 +153,7 @@ def losses(
 
 
 def pyramid_error(prediction: Tensor, target: Tensor, scales: int = 4) -> Tensor:
-    """SSIM + L1 at full, 1/2, 1/4, 1/8 size: what a perceptual loss does, as far as it goes without ImageNet weights."""
+    """SSIM + L1 at full, 1/2, 1/4, 1/8 size: in place of a perceptual loss, which needs ImageNet weights."""
     error = photometric_error(prediction, target, alpha=0.5).mean()
     for _ in range(scales - 1):
         prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
@@ -232,7 +232,9 @@ def write_sheet(model: DaGAN, clips: Mapping[str, np.ndarray], path: Path, rows:
     write_image(path, np.vstack(strips))
 
 
-def report(images: int, terms: dict[str, Tensor], out: DaGANOutput, driving: Tensor, start: float, output: Path) -> None:
+def report(
+    images: int, terms: dict[str, Tensor], out: DaGANOutput, driving: Tensor, start: float, output: Path
+) -> None:
     """One line to look at, and the same as JSON."""
     stats = {"images": images} | {name: term.item() for name, term in terms.items()}
     stats["l1"] = (out.prediction - driving).abs().mean().item()

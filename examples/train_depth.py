@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_clips import Clips, parse
 from safetensors.torch import load_file, save_file
+from training_clips import Clips, parse
 
 from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import invert_pose

@@ -49,7 +49,14 @@ class Clips:
     """
 
     def __init__(
-        self, folder: Path, size: int, *, split: str = "train", every: int = 1, hold_out: int = 0, held_out: bool = False
+        self,
+        folder: Path,
+        size: int,
+        *,
+        split: str = "train",
+        every: int = 1,
+        hold_out: int = 0,
+        held_out: bool = False,
     ) -> None:
         with open(folder / "manifest.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["kind"] == "clip" and row["split"] == split]
@@ -106,9 +113,9 @@ class Clips:
 def _jitter(*frames: Tensor, rng: np.random.Generator, strength: float = 0.1) -> Any:
     """Brightness, contrast and saturation of each sample by up to `strength`, alike for its frames."""
     batch = len(frames[0])
-    brightness, contrast, saturation = (
-        torch.from_numpy(rng.uniform(1 - strength, 1 + strength, (3, batch, 1, 1, 1))).float()
-    )
+    brightness, contrast, saturation = torch.from_numpy(
+        rng.uniform(1 - strength, 1 + strength, (3, batch, 1, 1, 1))
+    ).float()
     mean = frames[0].mean((1, 2, 3), keepdim=True)
     result = []
     for frame in frames:

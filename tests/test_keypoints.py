@@ -63,7 +63,9 @@ def test_key_points_move_with_the_picture(padding, cells, right, down):
     moved = model(picture.roll((16 * down, 16 * right), dims=(2, 3))).value
     assert still.abs().max() < 0.6  # every peak is on the square, none at the border
     step = 4 * 2 / (cells - 1)
-    torch.testing.assert_close(moved - still, torch.tensor([right * step, down * step]).expand(1, 4, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        moved - still, torch.tensor([right * step, down * step]).expand(1, 4, 2), atol=1e-4, rtol=0
+    )
 
 
 def test_a_key_point_sits_at_the_peak_of_its_heat_map():
@@ -144,7 +146,9 @@ def test_points_on_one_line_have_no_area(seed, count):
 
 
 def test_hull_area_of_a_square_with_points_on_its_edges():
-    square = torch.tensor([[[0, 0], [2, 0], [2, 2], [0, 2], [1, 0], [0, 1], [2, 1], [1, 2], [1, 1]]], dtype=torch.float32)
+    square = torch.tensor(
+        [[[0, 0], [2, 0], [2, 2], [0, 2], [1, 0], [0, 1], [2, 1], [1, 2], [1, 1]]], dtype=torch.float32
+    )
     assert hull_area(square).item() == 4
 
 

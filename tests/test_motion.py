@@ -100,7 +100,7 @@ def test_dense_motion_is_a_convex_combination_of_the_sparse_ones(seed):
     assert (motion.deformation >= motion.sparse_motion.amin(1) - 1e-12).all()
     explicit = (motion.mask[..., None] * motion.sparse_motion).sum(1)
     torch.testing.assert_close(motion.deformation, explicit)
-    assert 0 < motion.occlusion_map.min() and motion.occlusion_map.max() < 1
+    assert motion.occlusion_map.min() > 0 and motion.occlusion_map.max() < 1
 
 
 def test_equal_key_points_give_the_identity_deformation_whatever_the_weights():
