@@ -8,7 +8,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .blocks import AntiAliasDownsample, Hourglass, check_size
-from .geometry import coordinate_grid, inverse_2x2
+from .geometry import coordinate_grid, inverse_2x2, matmul_2x2
 from .keypoints import Keypoints, gaussian_heatmap
 from .warp import warp
 
@@ -84,7 +84,7 @@ class DenseMotionNetwork(nn.Module):
         groups = torch.cat((heatmaps[:, :, None], deformed), dim=2)
         feature = self.hourglass(rearrange(groups, "b n c h w -> b (n c) h w"))
         mask = self.mask(feature).softmax(dim=1)
-        deformation = torch.einsum("bnhw,bnhwc->bhwc", mask, motions)
+        deformation = (mask[..., None] * motions).sum(1)  # not einsum: autocast would round the coordinates
         return DenseMotion(deformation, torch.sigmoid(self.occlusion(feature)), mask, motions, deformed)
 
     def _deform(self, small: Tensor, motions: Tensor) -> Tensor:
@@ -109,8 +109,8 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[in
     grid = coordinate_grid(*size, dtype=value.dtype, device=value.device)
     offset = grid - value[:, :, None, None]
     if kp_driving.jacobian is not None and kp_source.jacobian is not None:
-        affine = kp_source.jacobian @ inverse_2x2(kp_driving.jacobian)
-        offset = torch.einsum("bnij,bnhwj->bnhwi", affine, offset)
+        affine = matmul_2x2(kp_source.jacobian, inverse_2x2(kp_driving.jacobian))
+        offset = matmul_2x2(affine[:, :, None, None], offset[..., None])[..., 0]
     motions = offset + kp_source.value[:, :, None, None]
     return torch.cat((grid.expand(len(value), 1, -1, -1, -1), motions), dim=1)
 

@@ -17,6 +17,7 @@ from depthaware.geometry import (
     disparity_to_depth,
     inverse_2x2,
     invert_pose,
+    matmul_2x2,
     normalised_to_pixel,
     pixel_to_normalised,
     pose_matrix,
@@ -206,6 +207,15 @@ def test_pose_and_its_inverse_cancel(seed):
 def test_inverse_2x2_is_linalgs(seed):
     matrix = normal(3, 5, 2, 2, seed=seed)
     torch.testing.assert_close(inverse_2x2(matrix), torch.linalg.inv(matrix))
+
+
+@given(seeds, st.integers(1, 3))
+@few
+def test_matmul_2x2_is_matmul_and_knows_no_autocast(seed, columns):
+    a, b = normal(3, 1, 2, 2, seed=seed).float(), normal(5, 2, columns, seed=seed + 1).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        product = matmul_2x2(a, b)
+    torch.testing.assert_close(product, a @ b)
 
 
 # Everything together, on a photograph with measured disparity

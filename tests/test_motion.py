@@ -136,3 +136,11 @@ def test_sides_that_cannot_be_halved_are_refused_by_name(size):
     found = f"source_image: expected height and width in multiples of 16, got {size[0]} x {size[1]}"
     with pytest.raises(ValueError, match=found):
         network()(torch.zeros(2, 3, *size).double(), points(0), points(10))
+
+
+def test_coordinates_stay_exact_under_autocast():
+    torch.manual_seed(0)
+    kp_source, kp_driving = (Keypoints(torch.rand(2, 3, 2), torch.eye(2) + 0.1 * torch.rand(2, 3, 2, 2)) for _ in "sd")
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = sparse_motion(kp_source, kp_driving, (8, 8))
+    torch.testing.assert_close(rounded, sparse_motion(kp_source, kp_driving, (8, 8)))
