@@ -92,15 +92,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class _Attend(torch.autograd.Function):
     """On a CPU `scaled_dot_product_attention` falls back to the explicit N x N product for these widths (32 and 256).
 
-    Chunks are written into results allocated beforehand: were their outputs kept one by one, the heap could not reuse
-    the room of the scores between them, and memory would grow with N² after all.
+    Chunks are written into memory allocated beforehand: were it taken and freed chunk by chunk, the heap would grow
+    holes, and with the outputs kept between them even to the N² that is to be avoided.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         out = value.new_empty(*query.shape[:2], value.shape[-1])
-        for rows in _chunks(query, key):
-            out[:, rows] = _weights(query[:, rows], key) @ value
+        for rows, weights in _chunks(query, key):
+            out[:, rows] = weights @ value
         ctx.save_for_backward(query, key, value, out)
         return out
 
@@ -109,8 +109,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value, out = ctx.saved_tensors
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for rows in _chunks(query, key):
-            weights = _weights(query[:, rows], key)
+        for rows, weights in _chunks(query, key):
             grad_value.baddbmm_(weights.mT, grad[:, rows])
             # The softmax's backward; its row sums of weights · gradient are those of output · gradient.
             inner = (grad[:, rows] * out[:, rows]).sum(-1, keepdim=True)
@@ -120,14 +119,15 @@ class _Attend(torch.autograd.Function):
         return grad_query, grad_key, grad_value
 
 
-def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
-    rows = max(1, _SCORES // (key.shape[0] * key.shape[1]))
-    return (slice(start, start + rows) for start in range(0, query.shape[1], rows))
-
-
-def _weights(query: Tensor, key: Tensor) -> Tensor:
-    scores = query @ key.mT
-    return torch.softmax(scores, dim=-1, out=scores)
+def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some queries at a time, and their attention weights, always in the same memory."""
+    batch, count, _ = key.shape
+    step = max(1, _SCORES // (batch * count))
+    room = query.new_empty(batch, min(step, query.shape[1]), count)
+    for start in range(0, query.shape[1], step):
+        part = query[:, start : start + step]
+        scores = torch.bmm(part, key.mT, out=room[:, : part.shape[1]])
+        yield slice(start, start + step), torch.softmax(scores, dim=-1, out=scores)
 
 
 def _project(layer: nn.Conv2d, x: Tensor) -> Tensor:

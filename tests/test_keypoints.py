@@ -90,7 +90,7 @@ def test_what_cannot_work_is_refused_by_name():
         RGBDKeypointDetector(input="rgba")
     with pytest.raises(ValueError, match="image: expected height and width in multiples of 128, got 64 x 64"):
         RGBDKeypointDetector()(image, disparity)
-    with pytest.raises(ValueError, match="image: expected .* multiples of 16, got 72 x 64"):
+    with pytest.raises(ValueError, match=r"image: expected .* multiples of 16, got 72 x 64"):
         detector()(torch.rand(1, 3, 72, 64), torch.rand(1, 1, 72, 64))
     with pytest.raises(ValueError, match=r"disparity: expected the size of the image \(1, 3, 64, 64\), got none"):
         detector()(image)

@@ -1,0 +1,169 @@
+"""Laws of cross-modal attention: the formula as printed, in float64, and what it may cost."""
+
+import os
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from measure_attention import PlainAttention
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from depthaware import CrossModalAttention, attention
+
+MEASURE = Path(__file__).parent.parent / "examples" / "measure_attention.py"
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def model() -> CrossModalAttention:
+    torch.manual_seed(0)
+    model = CrossModalAttention(16).double()
+    model.gate.data.fill_(0.7)
+    return model
+
+
+def explicit(model: CrossModalAttention, depth_feature: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
+    """Result and weights, position by position: S_ij = q_i · k_j, out_i = gate · sum_j softmax(S)_ij v_j."""
+    query, key, value = (
+        torch.relu(torch.einsum("oc,bcn->bon", layer.weight[..., 0, 0], x.flatten(2)) + layer.bias[:, None])
+        for layer, x in ((model.query, depth_feature), (model.key, feature), (model.value, feature))
+    )
+    scores = torch.einsum("bdi,bdj->bij", query.expand(len(feature), -1, -1), key)
+    weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+    attended = torch.einsum("bij,bcj->bci", weights, value).view_as(feature)
+    return model.gate * attended + feature, weights
+
+
+# 35 positions in chunks of 1, of 3 with 2 left over, of 7, and of all
+@pytest.mark.parametrize("rows", [1, 3, 7, 35, 1000])
+@pytest.mark.parametrize("depth_batch", [1, 2])
+def test_result_and_gradients_are_the_formulas(model, monkeypatch, rows, depth_batch):
+    monkeypatch.setattr(attention, "_SCORES", rows * 2 * 35)
+    inputs = [uniform(depth_batch, 16, 5, 7).requires_grad_(), uniform(2, 16, 5, 7, seed=1).requires_grad_()]
+    leaves = [*inputs, *model.parameters()]
+    weight = uniform(2, 16, 5, 7, seed=2)
+    expected, _ = explicit(model, *inputs)
+    result = model(*inputs)
+    torch.testing.assert_close(result, expected)
+    gradients = torch.autograd.grad((result * weight).sum(), leaves)
+    for ours, theirs in zip(gradients, torch.autograd.grad((expected * weight).sum(), leaves), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    with torch.no_grad():
+        torch.testing.assert_close(model(*inputs), expected)
+
+
+@pytest.mark.parametrize("frozen", ["query", "key", "value"])
+def test_gradients_are_right_when_a_part_is_frozen(model, frozen):
+    model.get_submodule(frozen).requires_grad_(False)
+    leaves = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    inputs = uniform(1, 16, 3, 4), uniform(1, 16, 3, 4, seed=1)
+    ours, theirs = (
+        torch.autograd.grad(result.square().sum(), leaves) for result in (model(*inputs), explicit(model, *inputs)[0])
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 5e-2), (torch.float16, 5e-3)])
+def test_lower_precision_stays_close(model, dtype, tolerance):
+    inputs = uniform(2, 16, 5, 7), uniform(2, 16, 5, 7, seed=1)
+    expected, _ = explicit(model, *inputs)
+    result = model.to(dtype)(*(x.to(dtype) for x in inputs))
+    assert result.dtype == dtype
+    torch.testing.assert_close(result.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_a_new_module_is_the_identity():
+    feature = torch.rand(2, 16, 5, 7)
+    assert torch.equal(CrossModalAttention(16)(torch.rand(2, 16, 5, 7), feature), feature)
+
+
+def test_self_attention_is_the_feature_asking_itself(model):
+    feature = uniform(2, 16, 5, 7)
+    torch.testing.assert_close(model(feature, feature), explicit(model, feature, feature)[0])
+
+
+def test_the_attention_map_is_the_formulas_weights(model):
+    inputs = uniform(1, 16, 5, 7), uniform(2, 16, 5, 7, seed=1)
+    queries = torch.tensor([34, 0, 12])
+    weights = model.attention_map(*inputs, queries=queries)
+    assert weights.shape == (2, 3, 5, 7)
+    torch.testing.assert_close(weights.flatten(2).sum(-1), torch.ones(2, 3).double())
+    torch.testing.assert_close(weights.flatten(2), explicit(model, *inputs)[1][:, queries])
+
+
+def test_what_is_attended_to_has_no_order(model):
+    """Permuting the positions of `feature` changes only the residual; permuting those that ask permutes the answers."""
+    depth_feature, feature = uniform(2, 16, 5, 7), uniform(2, 16, 5, 7, seed=1)
+    order = torch.randperm(35, generator=torch.Generator().manual_seed(3))
+
+    def permute(x: Tensor) -> Tensor:
+        return x.flatten(2)[..., order].view_as(x)
+
+    attended = model(depth_feature, feature) - feature
+    torch.testing.assert_close(model(depth_feature, permute(feature)) - permute(feature), attended)
+    torch.testing.assert_close(model(permute(depth_feature), feature) - feature, permute(attended))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 5, 6), (2, 8, 5, 7), (3, 16, 5, 7)])
+def test_features_that_do_not_fit_are_refused_by_name(model, shape):
+    with pytest.raises(ValueError, match=r"depth_feature: expected the shape of feature \(2, 16, 5, 7\).*got"):
+        model(torch.zeros(shape), torch.zeros(2, 16, 5, 7))
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of every storage that an operation allocates, until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, int] = {}
+        self.peak = self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and id(tensor.untyped_storage()) not in self.alive:
+                storage = tensor.untyped_storage()
+                self.alive[id(storage)] = storage.nbytes()
+                self.largest = max(self.largest, storage.nbytes())
+                weakref.finalize(storage, self.alive.pop, id(storage))
+        self.peak = max(self.peak, sum(self.alive.values()))
+        return result
+
+
+def live_tensors(model: CrossModalAttention, side: int, training: bool) -> LiveTensors:
+    features = torch.rand(2, 1, 64, side, side).requires_grad_(training).unbind()
+    with LiveTensors() as live, torch.set_grad_enabled(training):
+        result = model(*features)
+        if training:
+            result.sum().backward()
+    return live
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_map_of_all_pairs_is_never_alive(training):
+    """At 64 x 64 positions it would hold 64 MiB."""
+    live = live_tensors(CrossModalAttention(64), 64, training)
+    assert live.largest <= 4 * attention._SCORES
+    assert live.peak <= (24 if training else 16) * 2**20
+
+
+def test_the_plain_formula_would_be_caught():
+    live = live_tensors(PlainAttention(64), 32, training=True)
+    assert live.largest == 4 * 1024**2 and live.peak >= 2 * live.largest
+
+
+def test_peak_memory_at_512_px():
+    """128 x 128 positions, resident memory over inputs and output; the plain formula needs over 1000 MB."""
+    command = [sys.executable, MEASURE, "--only", "ours", "--sides", "128", "--threads", "1"]
+    environment = os.environ | {"PYTHONPATH": str(MEASURE.parent.parent)}
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    megabytes = float(output.split()[0])
+    assert 16 < megabytes <= 64  # the values alone are 16 MiB

@@ -1,0 +1,71 @@
+"""Laws of the face depth network."""
+
+import pytest
+import torch
+
+from depthaware import SelfSupDepthNet
+
+NARROW = (4, 4, 8, 8, 16)
+
+
+def network(encoder: str = "test_resnet") -> SelfSupDepthNet:
+    torch.manual_seed(0)
+    return SelfSupDepthNet(encoder, decoder_channels=NARROW).eval()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (256, 128), (512, 512)])
+def test_the_pyramid_halves_and_lies_between_zero_and_one(size):
+    pyramid = network()(torch.rand(2, 3, *size))
+    assert [tuple(d.shape) for d in pyramid] == [(2, 1, size[0] >> s, size[1] >> s) for s in range(4)]
+    assert all(d.min() > 0 and d.max() < 1 for d in pyramid)
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_fewer_scales_are_the_finest_of_all(scales):
+    model, image = network(), torch.rand(1, 3, 64, 64)
+    some = model(image, scales=scales)
+    assert len(some) == scales
+    assert all(torch.equal(a, b) for a, b in zip(some, model(image), strict=False))
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "resnet18.tv_in1k", "resnet50", "test_resnet"])
+def test_any_timm_resnet_will_do(encoder):
+    model = network(encoder)
+    assert model(torch.rand(1, 3, 64, 64), scales=1)[0].shape == (1, 1, 64, 64)
+    assert not any(".fc." in key for key in model.state_dict())  # no classifier
+
+
+def test_the_default_is_the_papers_resnet18():
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in SelfSupDepthNet().state_dict().items()}
+    assert shapes["encoder.conv1.weight"] == (64, 3, 7, 7) and "encoder.layer3.1.conv2.weight" in shapes
+    assert [shapes[f"fuse.{i}.weight"][:2] for i in range(5)] == [(16, 16), (32, 96), (64, 128), (128, 256), (256, 512)]
+
+
+def test_brightness_matters_and_a_mirrored_picture_has_another_disparity():
+    model, image = network(), torch.rand(1, 3, 64, 64)
+    assert not torch.allclose(model(image)[0], model(0.5 * image)[0])
+    assert not torch.allclose(model(image.flip(3))[0].flip(3), model(image)[0])
+
+
+@pytest.mark.parametrize(
+    "size, message",
+    [
+        ((80, 64), "image: expected height and width in multiples of 32, got 80 x 64"),
+        ((64, 0), "image: expected height and width in multiples of 32, got 64 x 0"),
+        ((64, 32), "image: expected sides of at least 64, got 64 x 32"),
+    ],
+)
+def test_sides_that_cannot_be_halved_are_refused_by_name(size, message):
+    with pytest.raises(ValueError, match=message):
+        network()(torch.zeros(1, 3, *size))
+
+
+def test_impossible_options_are_refused_by_name():
+    with pytest.raises(ValueError, match="encoder 'test_vit': expected a ResNet"):
+        SelfSupDepthNet("test_vit")
+    with pytest.raises(ValueError, match="decoder_channels: expected 5 widths, got 2"):
+        SelfSupDepthNet("test_resnet", decoder_channels=(4, 8))
+    for scales in (0, 5):
+        with pytest.raises(ValueError, match=f"scales: expected 1 to 4, got {scales}"):
+            network()(torch.zeros(1, 3, 64, 64), scales=scales)

@@ -1,0 +1,203 @@
+"""Laws of the generator and of the whole model."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from depthaware import CrossModalAttention, DaGAN, DenseMotion, DepthAwareGenerator, Keypoints
+from depthaware.geometry import coordinate_grid
+
+NARROW = dict(
+    num_keypoints=4,
+    depth_encoder="test_resnet",
+    depth_channels=[4, 4, 8, 8, 16],
+    keypoint_width=4,
+    motion_width=4,
+    hourglass_features=16,
+    generator_width=4,
+    generator_features=16,
+    bottleneck_blocks=1,
+)
+SMALL = NARROW | dict(hourglass_blocks=2)  # sides in multiples of 32, because of the depth network
+TABLE_4 = {
+    "baseline": dict(keypoint_input="rgb", attention="none"),
+    "w/ FDN": dict(attention="none"),
+    "w/ CAM": dict(keypoint_input="rgb"),
+    "Ours (SA)": dict(attention="self"),
+    "DaGAN": {},
+    "depth alone": dict(keypoint_input="depth"),
+    "FOMM": dict(keypoint_input="rgb", attention="none", num_keypoints=3),
+    "SPADE": dict(decoder="spade"),
+    "SPADE without attention": dict(decoder="spade", attention="none"),
+    "blend": dict(blend=True),
+    "released sampling": dict(align_corners=False),
+}
+
+
+def dagan(**options) -> DaGAN:
+    torch.manual_seed(0)
+    model = DaGAN(**SMALL | options).eval()
+    if model.generator.attention is not None:
+        open_gate(model.generator.attention)
+    return model
+
+
+def generator(**options) -> DepthAwareGenerator:
+    torch.manual_seed(0)
+    model = DepthAwareGenerator(block_expansion=4, max_features=16, num_bottleneck_blocks=1, **options).eval()
+    if model.attention is not None:
+        open_gate(model.attention)
+    return model
+
+
+def open_gate(attention: CrossModalAttention) -> None:
+    """Let the attention be seen; the biases keep its few queries and keys from dying in their ReLU."""
+    for parameter in (attention.gate, attention.query.bias, attention.key.bias):
+        parameter.data.fill_(0.5)
+
+
+def pictures(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """Smooth patches of colour: noise would look the same everywhere to a detector."""
+    coarse = torch.rand(batch, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, size=(height, width), mode="bilinear")
+
+
+def motion(deformation: Tensor, occlusion: float | Tensor) -> DenseMotion:
+    """Only these two reach the generator."""
+    batch, height, width, _ = deformation.shape
+    none = torch.empty(0)
+    return DenseMotion(deformation, torch.zeros(batch, 1, height, width) + occlusion, none, none, none)
+
+
+def at(kp: Keypoints, i: int) -> Keypoints:
+    return Keypoints(kp.value[i : i + 1], kp.jacobian[i : i + 1])
+
+
+# The generator
+
+
+@pytest.mark.parametrize("decoder", ["plain", "spade"])
+@pytest.mark.parametrize("attention", ["cross", "self", "none"])
+@pytest.mark.parametrize("size", [(32, 32), (48, 80)])
+def test_any_attention_goes_with_any_decoder(decoder, attention, size):
+    model = generator(decoder=decoder, attention=attention)
+    field = motion(coordinate_grid(16, 16).expand(2, -1, -1, -1), 0.5)
+    out = model(torch.rand(2, 3, *size), torch.rand(2, 1, *size), field)
+    assert out.prediction.shape == out.deformed.shape == (2, 3, *size)
+    assert out.prediction.min() > 0 and out.prediction.max() < 1
+
+
+@pytest.mark.parametrize("downs", [1, 3])
+@pytest.mark.parametrize("decoder", ["plain", "spade"])
+def test_the_number_of_halvings_is_free(downs, decoder):
+    model = generator(num_down_blocks=downs, decoder=decoder)
+    out = model(torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64), motion(coordinate_grid(8, 8)[None], 0.5))
+    assert out.prediction.shape == (1, 3, 64, 64)
+
+
+def test_standing_still_deforms_nothing_and_full_blending_then_copies_the_source():
+    image, disparity = torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32)
+    out = generator(blend=True)(image, disparity, motion(coordinate_grid(8, 8)[None], 1.0))
+    torch.testing.assert_close(out.deformed, image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.prediction, out.deformed)
+
+
+@pytest.mark.parametrize("decoder", ["plain", "spade"])
+def test_what_is_wholly_occluded_cannot_be_seen(decoder):
+    model, field = generator(decoder=decoder, attention="none"), motion(coordinate_grid(8, 8)[None], 0.0)
+    first, second = (model(torch.rand(1, 3, 32, 32), None, field).prediction for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("attention, matters", [("cross", True), ("self", False), ("none", False)])
+def test_depth_matters_to_cross_modal_attention_alone(attention, matters):
+    model, field = generator(attention=attention), motion(coordinate_grid(8, 8)[None], 0.5)
+    image = torch.rand(1, 3, 32, 32)
+    first, second = (model(image, torch.rand(1, 1, 32, 32), field).prediction for _ in range(2))
+    assert torch.equal(first, second) != matters
+
+
+def test_what_the_generator_cannot_use_is_refused_by_name():
+    model, image, field = generator(), torch.rand(1, 3, 32, 32), motion(coordinate_grid(8, 8)[None], 0.5)
+    with pytest.raises(ValueError, match="source_image: expected height and width in multiples of 4, got 32 x 30"):
+        model(torch.rand(1, 3, 32, 30), torch.rand(1, 1, 32, 30), field)
+    with pytest.raises(ValueError, match=r"disparity: expected the size of the source \(1, 3, 32, 32\), got none"):
+        model(image, None, field)
+    with pytest.raises(ValueError, match=r"disparity: .* got \(1, 1, 16, 32\)"):
+        model(image, torch.rand(1, 1, 16, 32), field)
+    with pytest.raises(ValueError, match="attention: expected 'cross', 'self' or 'none', got 'all'"):
+        DepthAwareGenerator(attention="all")
+    with pytest.raises(ValueError, match="decoder: expected 'plain' or 'spade', got 'unet'"):
+        DepthAwareGenerator(decoder="unet")
+
+
+# The whole model
+
+
+@pytest.mark.parametrize("row", TABLE_4)
+def test_every_row_of_table_4_runs_and_streaming_is_the_batch(row):
+    model, sources, drivers = dagan(**TABLE_4[row]), pictures(1, 64, 64), pictures(3, 64, 64, seed=1)
+    with torch.no_grad():
+        out = model(sources.expand(3, -1, -1, -1), drivers)
+        source = model.encode_source(sources)
+        frames = [model.drive(source, model.detect(frame)[0]) for frame in drivers.split(1)]
+        batch = model.drive(source, model.detect(drivers)[0])
+    assert (model.depth_net is None) == (row in ("baseline", "FOMM")) == (out.disparity_source is None)
+    torch.testing.assert_close(torch.cat(frames), out.prediction, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(batch, out.prediction, atol=1e-5, rtol=1e-4)
+    apart = Keypoints(2 * torch.rand(3, *out.kp_driving.value.shape[1:]) - 1)
+    with torch.no_grad():
+        assert model.drive_full(source, apart).deformed.std(0).max() > 1e-3
+
+
+@pytest.mark.parametrize("decoder", ["plain", "spade"])
+def test_every_source_has_its_own_driver(decoder):
+    model, sources, drivers = dagan(decoder=decoder), pictures(3, 64, 64), pictures(3, 64, 64, seed=1)
+    with torch.no_grad():
+        kp = model.detect(drivers)[0]
+        together = model.drive(model.encode_source(sources), kp)
+        alone = [model.drive(model.encode_source(sources[i : i + 1]), at(kp, i)) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, dict(decoder="spade"), dict(keypoint_input="rgb", attention="none")])
+@pytest.mark.parametrize("size", [(128, 128), (256, 256), (128, 384)])
+def test_the_papers_depth_of_hourglass_takes_any_multiple_of_128(options, size):
+    torch.manual_seed(0)
+    model = DaGAN(**NARROW | options).eval()
+    with torch.no_grad():
+        out = model(*torch.rand(2, 1, 3, *size))
+    assert out.prediction.shape == (1, 3, *size)
+    assert out.deformation.shape == (1, size[0] // 4, size[1] // 4, 2)
+    assert out.prediction.isfinite().all()
+
+
+def test_512_px():
+    with torch.no_grad():
+        assert DaGAN(**NARROW).eval()(*torch.rand(2, 1, 3, 512, 512)).prediction.shape == (1, 3, 512, 512)
+
+
+@pytest.mark.parametrize("options", [{}, dict(keypoint_input="rgb", attention="none"), dict(decoder="spade")])
+@pytest.mark.parametrize("size", [(192, 128), (128, 130), (128, 0)])
+def test_sides_that_cannot_be_halved_are_refused_by_name(options, size):
+    model = DaGAN(**NARROW | options)
+    with pytest.raises(
+        ValueError, match=f"image: expected height and width in multiples of .* got {size[0]} x {size[1]}"
+    ):
+        model(*torch.zeros(2, 1, 3, *size))
+
+
+def test_the_source_standing_still_is_not_deformed():
+    model, image = dagan(), torch.rand(1, 3, 64, 64)
+    out = model(image, image)
+    torch.testing.assert_close(out.deformation[0], coordinate_grid(16, 16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.deformed, image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(out.disparity_driving, out.disparity_source)
+
+
+def test_the_configuration_rebuilds_the_model():
+    model = dagan(**TABLE_4["w/ CAM"])
+    assert DaGAN(**model.config).config == model.config
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    assert {key: value.shape for key, value in DaGAN(**model.config).state_dict().items()} == shapes
