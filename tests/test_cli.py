@@ -309,7 +309,7 @@ def test_ctrl_c(here, tiny_weights, moment):
 
     def has_come() -> bool:
         if moment == "midway":
-            return any(path.name.endswith(".part") and path.stat().st_size for path in here.iterdir())
+            return any(path.name.endswith(".part") for path in here.iterdir())  # frames are being made
         return "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
 
     deadline = time.monotonic() + 300

@@ -31,7 +31,7 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 MEDIA = Path(depthaware.__file__).parent / "media"
 TOOLS = {"pip", "pytest", "ruff", "mypy", "mkdocs"}
-INERT = {"text", "bibtex"}
+INERT = {"text", "diff", "bibtex"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
