@@ -49,7 +49,7 @@ def animate(
             driver twice.
         fit: how pictures become square, see `fit_square`.
         batch_size: frames at a time; the result does not depend on it.
-        dtype: of the generator's work (automatic mixed precision); key points are always found in float32.
+        dtype: of the generator's work (automatic mixed precision); key points and motion are always float32.
 
     Returns:
         Frames of model.image_size x model.image_size pixels, each with the time of its driving frame and with what the
@@ -70,16 +70,18 @@ def animate(
         if iter(driving) is driving:
             raise ValueError(f"initial_frame={initial_frame!r}: reads the driver twice, expected no generator")
         chosen = _timed(driving) if initial_frame == "best" else [_frame_at(driving, initial_frame)]
-        kp_initial = nearest_pose(source.keypoints, (model.detect(images)[0] for images, _ in batches(chosen)))
+        kp_initial = nearest_pose(source.keypoints, (model.detect_keypoints(images) for images, _ in batches(chosen)))
 
     @torch.inference_mode()
     def predict(images: Tensor, times: list[Fraction]) -> list[Frame]:
         nonlocal kp_initial
-        kp_driving, _ = model.detect(images)
+        kp_driving = model.detect_keypoints(images)
         kp_initial = kp_initial or _select(kp_driving, 0)
         moved = transfer_motion(source.keypoints, kp_driving, kp_initial, mode=mode, adaptive_scale=adaptive_scale)
+        motion = model.estimate_motion(source, moved)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            made, seen = to_uint8(model.drive(source, moved)), to_uint8(images)
+            frames = model.generator.decode(source.image, source.features, motion).prediction
+        made, seen = to_uint8(frames), to_uint8(images)
         return [Frame(made[i], time, seen[i]) for i, time in enumerate(times)]
 
     return chain.from_iterable(predict(*batch) for batch in batches(_timed(driving)))

@@ -66,13 +66,13 @@ class CrossModalAttention(nn.Module):
         return rearrange(weights, "b q (h w) -> b q h w", h=feature.shape[-2])
 
     def _query_and_key(self, depth_feature: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
-        if depth_feature.shape[1:] != feature.shape[1:] or len(depth_feature) not in (1, len(feature)):
+        if depth_feature.shape[1:] != feature.shape[1:] or depth_feature.shape[0] not in (1, feature.shape[0]):
             raise ValueError(
                 f"depth_feature: expected the shape of feature {tuple(feature.shape)}, or batch 1, "
                 f"got {tuple(depth_feature.shape)}"
             )
         query = _project(self.query, depth_feature)
-        return query.expand(len(feature), -1, -1), _project(self.key, feature)
+        return query.expand(feature.shape[0], -1, -1), _project(self.key, feature)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -136,5 +136,5 @@ def _project(layer: nn.Conv2d, x: Tensor) -> Tensor:
     As a matrix product, because a convolution makes two more copies of its input and output on a CPU.
     """
     assert layer.bias is not None
-    weight = layer.weight.flatten(1).expand(len(x), -1, -1)
+    weight = layer.weight.flatten(1).expand(x.shape[0], -1, -1)
     return torch.baddbmm(layer.bias[:, None], weight, rearrange(x, "b c h w -> b c (h w)")).relu_().mT

@@ -11,7 +11,7 @@ from . import checkpoint, hub
 from .depth import SelfSupDepthNet
 from .generator import AttentionKind, DecoderKind, DepthAwareGenerator, SourceFeatures
 from .keypoints import KeypointInput, Keypoints, RGBDKeypointDetector
-from .motion import DenseMotionNetwork
+from .motion import DenseMotion, DenseMotionNetwork
 
 
 class SourceEncoding(NamedTuple):
@@ -116,6 +116,8 @@ class DaGAN(nn.Module):
         super().__init__()
         names = list(inspect.signature(DaGAN).parameters)
         self.config: dict[str, Any] = {name: arguments[name] for name in names} | {"depth_channels": [*depth_channels]}
+        if not isinstance(image_size, int) or image_size < 1:
+            raise ValueError(f"image_size: expected a number of pixels, got {image_size!r}")
         self.image_size = image_size
         self.depth_net = None
         if keypoint_input != "rgb" or attention == "cross":
@@ -163,6 +165,10 @@ class DaGAN(nn.Module):
         disparity = None if self.depth_net is None else self.depth_net(image, scales=1)[0]
         return self.kp_detector(image, disparity), disparity
 
+    def detect_keypoints(self, image: Tensor) -> Keypoints:
+        """`detect` without the disparity, which is left out where the detector looks at RGB alone."""
+        return self.kp_detector(image) if self.kp_detector.input == "rgb" else self.detect(image)[0]
+
     def encode_source(self, source_image: Tensor) -> SourceEncoding:
         """Everything that depends on the source (B, 3, H, W) alone, to be computed once."""
         keypoints, disparity = self.detect(source_image)
@@ -178,11 +184,14 @@ class DaGAN(nn.Module):
         """Frames (B, 3, H, W) in [0, 1] of one source (batch 1, or B) under B sets of driving key points."""
         return self.drive_full(source, kp_driving).prediction
 
+    def estimate_motion(self, source: SourceEncoding, kp_driving: Keypoints) -> DenseMotion:
+        """The dense motion of `drive`, from the source to B sets of driving key points."""
+        small = source.small.expand(kp_driving.value.shape[0], -1, -1, -1)
+        return self.dense_motion.from_small(small, source.keypoints, kp_driving)
+
     def drive_full(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
         """`drive`, with everything that led to the frames."""
-        count = len(kp_driving.value)
-        small = source.small.expand(count, -1, -1, -1)
-        motion = self.dense_motion.from_small(small, source.keypoints, kp_driving)
+        motion = self.estimate_motion(source, kp_driving)
         frame = self.generator.decode(source.image, source.features, motion)
         return DaGANOutput(
             prediction=frame.prediction,

@@ -32,11 +32,11 @@ def estimate_disparity(model: DaGAN, image: Image) -> Tensor:
     """
     if model.depth_net is None:
         raise ValueError(f"depth: these weights have no depth network, their configuration is {model.config}")
-    pixels = to_tensor(image).to(next(model.parameters()).device)
+    pixels = to_tensor(image)
     scale = model.image_size / min(pixels.shape[-2:])
     # The network halves five times; four times as long as wide is as far as it makes sense to go.
     size = [min(max(round(side * scale / 32) * 32, 64), 4 * model.image_size) for side in pixels.shape[-2:]]
-    small = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+    small = F.interpolate(pixels, size, mode="bilinear", antialias=True).to(next(model.parameters()).device)
     return F.interpolate(model.depth_net(small, scales=1)[0], pixels.shape[-2:], mode="bilinear")
 
 

@@ -152,7 +152,7 @@ class DepthAwareGenerator(nn.Module):
         return GeneratorOutput(prediction, deformed)
 
     def _warp(self, image: Tensor, motion: DenseMotion) -> Tensor:
-        count = len(motion.deformation)
+        count = motion.deformation.shape[0]
         return warp(image.expand(count, -1, -1, -1), motion.deformation, align_corners=self.align_corners)
 
 

@@ -54,6 +54,9 @@ def bundled() -> list[str]:
 
 def find(name: str | Path, *, revision: str | None = None) -> Path:
     """The folder with the weights called `name`: bundled, local, or downloaded from the Hub."""
+    local = str(name) in bundled() or Path(name).is_dir()
+    if local and revision is not None:
+        raise ValueError(f"weights {str(name)!r}: revision {revision!r} is for Hub weights, these are on this machine")
     if str(name) in bundled():
         return _BUNDLED / name
     if Path(name).is_dir():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -72,7 +72,22 @@ def to_rgb(frame: av.VideoFrame) -> Image:
     if transparent:
         alpha = image[..., 3:] / 255
         image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    return _upright(image, frame)
+
+
+def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
+    """Turn and mirror the picture as its display matrix says: x' = a x + c y, y' = b x + d y, each 0 or ±1."""
+    try:
+        side_data: Any = frame.side_data
+        matrix = side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV gives up on frames with EXIF data; of these it tells the rotation alone
+        matrix = None
+    if matrix is None:
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    a, b, _, c, d = np.sign(np.round(np.frombuffer(bytes(matrix), np.int32)[:5] / 2**16))
+    if a == 0:
+        image = image.transpose(1, 0, 2)
+    return np.ascontiguousarray(image[:: int(b + d) or 1, :: int(a + c) or 1])
 
 
 def find_pictures(path: Path) -> tuple[Path, ...]:
@@ -80,7 +95,7 @@ def find_pictures(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return ()
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+        found = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
     elif counter := re.search(r"%0?\d*d", path.name):
         before, after = path.name[: counter.start()], path.name[counter.end() :]
         name = re.compile(re.escape(before) + r"\d+" + re.escape(after))
@@ -89,9 +104,13 @@ def find_pictures(path: Path) -> tuple[Path, ...]:
         found = list(path.parent.glob(path.name))
     else:
         return ()
+    # Hidden files are not meant: macOS puts a ._1.png beside 1.png.
+    found = [file for file in found if file.is_file() and not file.name.startswith(".")]
     if not found:
         raise ValueError(f"{path}: found no pictures ({', '.join(PICTURES)})")
-    return tuple(sorted(found, key=lambda file: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", file.name)]))
+    return tuple(
+        sorted(found, key=lambda file: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", file.name)])
+    )
 
 
 def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop") -> Tensor:
@@ -118,7 +137,8 @@ def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop") -> Tensor:
 
 def to_tensor(image: Image | Tensor) -> Tensor:
     """uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1] -> float32 (1, 3, H, W) in [0, 1]."""
-    pixels = torch.as_tensor(image)
+    # An array may be a mirrored or read-only view, which PyTorch does not take.
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
         return pixels.permute(2, 0, 1)[None] / 255
     if pixels.is_floating_point() and tuple(pixels.shape[:-2]) in ((3,), (1, 3)):

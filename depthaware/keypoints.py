@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import AntiAliasDownsample, Hourglass, check_size
-from .geometry import coordinate_grid, inverse_2x2
+from .geometry import coordinate_grid, inverse_2x2, matmul_2x2
 
 KeypointInput = Literal["rgb", "rgbd", "depth"]
 _CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}
@@ -160,12 +160,13 @@ def transfer_motion(
     value = kp_source.value + scale * (kp_driving.value - kp_initial.value)
     if kp_source.jacobian is None or kp_driving.jacobian is None or kp_initial.jacobian is None:
         return Keypoints(value)
-    return Keypoints(value, kp_driving.jacobian @ inverse_2x2(kp_initial.jacobian) @ kp_source.jacobian)
+    motion = matmul_2x2(kp_driving.jacobian, inverse_2x2(kp_initial.jacobian))
+    return Keypoints(value, matmul_2x2(motion, kp_source.jacobian))
 
 
 def hull_area(points: Tensor) -> Tensor:
     """Area of the convex hull of each set of points: (B, N, 2) -> (B,)."""
-    areas = [_hull_area(sorted(map(tuple, cloud))) for cloud in points.double().tolist()]
+    areas = [_hull_area(sorted(map(tuple, cloud))) for cloud in points.tolist()]
     return points.new_tensor(areas)
 
 

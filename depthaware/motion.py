@@ -112,7 +112,7 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[in
         affine = matmul_2x2(kp_source.jacobian, inverse_2x2(kp_driving.jacobian))
         offset = matmul_2x2(affine[:, :, None, None], offset[..., None])[..., 0]
     motions = offset + kp_source.value[:, :, None, None]
-    return torch.cat((grid.expand(len(value), 1, -1, -1, -1), motions), dim=1)
+    return torch.cat((grid.expand(value.shape[0], 1, -1, -1, -1), motions), dim=1)
 
 
 def motion_heatmaps(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:

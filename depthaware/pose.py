@@ -97,4 +97,4 @@ class PoseNet(nn.Module):
         else:
             centre = (F.softplus(logits).mean((2, 3)) + 0.5) * size
         top = torch.cat((torch.diag_embed(focal), centre[..., None]), dim=-1)
-        return torch.cat((top, top.new_tensor([0.0, 0.0, 1.0]).expand(len(top), 1, 3)), dim=1)
+        return torch.cat((top, top.new_tensor([0.0, 0.0, 1.0]).expand(top.shape[0], 1, 3)), dim=1)

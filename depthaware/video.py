@@ -93,8 +93,8 @@ def read_video(path: str | Path, *, rate: float | Fraction = 25) -> Video:
     Raises:
         ValueError: if there is nothing to see: unreadable, cut short, a single picture, or no frames.
     """
-    if not 0 < rate <= 1000:
-        raise ValueError(f"rate: expected above 0 and at most 1000 frames per second, got {rate}")
+    if not 0.01 <= rate <= 1000:
+        raise ValueError(f"rate: expected 0.01 to 1000 frames per second, got {rate}")
     path = Path(path)
     if pictures := find_pictures(path):
         rate = Fraction(rate).limit_denominator(1001)

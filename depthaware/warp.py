@@ -15,7 +15,7 @@ def warp(image: Tensor, deformation: Tensor, *, align_corners: bool = True, padd
             it differs.
         align_corners: True puts -1 and +1 at the centres of the corner pixels, so that the identity grid is exactly the
             identity. False reproduces how the released DaGAN weights were trained, where it is not.
-        padding_mode: "zeros" or "border", what lies outside of the image.
+        padding_mode: "zeros", "border" or "reflection", what lies outside of the image.
 
     Returns:
         (B, C, H, W).

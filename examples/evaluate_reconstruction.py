@@ -38,7 +38,7 @@ def reconstruction_error(
         sums = np.zeros(2)
         for start in range(1, len(clip), batch):
             driving = _tensor(clip[start : start + batch])
-            prediction = model.drive(source, model.detect(driving)[0])
+            prediction = model.drive(source, model.detect_keypoints(driving))
             for i, guess in enumerate((prediction, source.image)):
                 sums[i] += (guess - driving).abs().mean((1, 2, 3)).sum().item()
         errors[name] = tuple(sums / (len(clip) - 1))

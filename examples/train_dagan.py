@@ -140,7 +140,7 @@ def losses(
 ) -> tuple[dict[str, Tensor], DaGANOutput]:
     """The weighted terms of one batch."""
     out = model(source, driving)
-    transform = RandomTransform.sample(len(driving))
+    transform = RandomTransform.sample(len(driving), device=driving.device)
     kp_transformed, _ = model.detect(transform.warp_image(driving))
     equivariance = equivariance_loss(out.kp_driving, kp_transformed, transform)
     terms = {

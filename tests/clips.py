@@ -22,6 +22,7 @@ def make_clip(
     pts: list[int] | None = None,
     time_base: Fraction = Fraction(1, 25),
     rotation: int = 0,
+    mirror: str = "",
     audio: str | None = None,
     images: list[np.ndarray] | None = None,
     options: dict[str, str] | None = None,
@@ -31,8 +32,8 @@ def make_clip(
         video = output.add_stream(codec, rate=25)
         video.height, video.width, video.pix_fmt = *size, "rgb8" if codec == "gif" else "yuv420p"
         video.codec_context.time_base = time_base
-        if rotation:
-            video.set_display_rotation(rotation)
+        if rotation or mirror:
+            video.set_display_rotation(rotation, **({mirror: True} if mirror else {}))
         sound = output.add_stream(audio, rate=48000, layout="stereo") if audio else None
         for i in range(frames):
             frame = av.VideoFrame.from_ndarray(images[i] if images else picture(i, size), format="rgb24")

@@ -167,6 +167,7 @@ BAD = {
     "animate --driving folder/*.png": "folder/*.png: found no pictures",
     "animate --driving %03d.png": "%03d.png: found no pictures",
     "animate --driving mixed --fps 0": "rate: expected",
+    "animate --driving mixed --fps 0.0001": "rate: expected",
     "animate --driving mixed --fps nan": "rate: expected",
     # the output
     "animate --output out.avi": "output 'out.avi': expected a name that ends in .mp4",

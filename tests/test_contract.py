@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -196,6 +197,35 @@ def test_the_state_dict_and_the_options_are_all_there_is(case):
     assert_same(copy.deepcopy(module)(*args), module(*args), atol=0, rtol=0)
 
 
+@every_module
+def test_it_pickles_or_says_why_not(case):
+    module, args = build(case).eval(), inputs(case)
+    if case.options.get("decoder") == "spade":  # PyTorch does not pickle spectrally normalised layers
+        with pytest.raises(RuntimeError, match="only supported through state_dict"):
+            pickle.dumps(module)
+    else:
+        assert_same(pickle.loads(pickle.dumps(module))(*args), module(*args), atol=0, rtol=0)
+
+
+@every_module
+@torch.no_grad()
+def test_evaluating_changes_nothing_and_training_the_running_statistics_alone(case):
+    module, args = build(case).eval(), inputs(case)
+    before = copy.deepcopy(module.state_dict())
+    evaluated = module(*args)
+
+    def changes() -> list[str]:
+        return [key for key, value in module.state_dict().items() if not torch.equal(value, before[key])]
+
+    assert changes() == []
+    trained, changed = module.train()(*args), changes()
+    statistics = ("running_mean", "running_var", "num_batches_tracked", "._u", "._v")  # of batch and spectral norms
+    assert [key for key in changed if not key.endswith(statistics)] == []
+    assert bool(changed) == any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+    if not changed:
+        assert_same(trained, evaluated, atol=0, rtol=0)
+
+
 def public() -> list[Any]:
     return [getattr(package, name) for package in (depthaware, losses) for name in package.__all__]
 
@@ -207,3 +237,17 @@ def test_everything_public_is_documented_and_takes_options_by_name(thing):
         kinds = [p.kind for p in list(inspect.signature(thing).parameters.values())[1:]]
         assert all(kind is inspect.Parameter.KEYWORD_ONLY for kind in kinds)
         assert inspect.signature(thing.forward).return_annotation is not inspect.Signature.empty
+
+
+MODULES = {thing for thing in public() if inspect.isclass(thing) and issubclass(thing, nn.Module)} - {
+    getattr(losses, name) for name in losses.__all__
+}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES, key=lambda module: module.__name__))
+def test_every_public_module_has_a_case_and_defaults_that_survive_json(module):
+    assert module in {case.build for case in CASES.values()}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(module).parameters.items()}
+    with torch.device("meta"):
+        plain, again = module(), module(**json.loads(json.dumps(defaults)))
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in plain.state_dict().items()}

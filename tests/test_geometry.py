@@ -133,9 +133,12 @@ def test_a_moved_camera_projects_like_the_textbook(seed):
     torch.testing.assert_close(project(points, K, T)[0, 2, 3], expected)
 
 
-def test_points_behind_the_camera_stay_finite():
-    points = -torch.ones(1, 3, 4, 4)
-    assert project(points, camera(4, 4).float()).isfinite().all()
+@pytest.mark.parametrize("z", [-5.0, 0.0, 1e-4])
+def test_points_behind_the_camera_or_in_it_are_projected_from_just_before_it(z):
+    points, K = normal(1, 3, 4, 4), torch.eye(3).double()[None]
+    points[:, 2] = z
+    near = torch.cat((points[:, :2], torch.full_like(points[:, 2:], 1e-3)), dim=1)
+    torch.testing.assert_close(project(points, K), project(near, K))
 
 
 @given(seeds, st.integers(1, 4))

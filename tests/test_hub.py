@@ -330,3 +330,16 @@ out["push"] = refusal(DaGAN.from_pretrained({str(saved)!r}).push_to_hub, "me/min
     for name, line in out.items():
         assert expected[name] in line and "\n" not in line, (name, line)
     assert "me/mine" not in server.repos
+
+
+def test_a_revision_is_for_the_hub(saved):
+    for name in ("dagan-tiny", saved):
+        with pytest.raises(ValueError, match="revision 'v1' is for Hub weights"):
+            DaGAN.from_pretrained(name, revision="v1")
+
+
+@pytest.mark.parametrize("size", ["big", 256.0, None, 0])
+def test_an_impossible_image_size_is_refused(saved, size):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"image_size": size}))
+    assert "image_size: expected a number of pixels" in refusal(saved)
