@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, MemoryError) as error:
         return _complain(f"error: {error or 'out of memory'}")
     except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
-        if "memory" not in str(error):
+        if not re.search("out of memory|allocate memory|not enough memory", str(error)):
             raise
         return _complain("error: out of memory, try a smaller --batch-size or another --device")
     if not args.quiet:
@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
     depth = commands.add_parser("depth", parents=[model], help="depth of a picture or video")
     depth.add_argument("input", help="picture, video, folder of frames or pattern like 'frames/*.png'")
-    depth.add_argument("--output", help=".png or .ply of a picture, .mp4 of a video (default: INPUT_depth.*)")
+    output = ".png or .ply of a picture, .mp4 of a video (default: INPUT_depth.* in the current folder)"
+    depth.add_argument("--output", help=output)
     depth.set_defaults(run=_depth)
 
     convert = commands.add_parser("convert", parents=[quiet], help="turn a DaGAN or FOMM checkpoint into our format")

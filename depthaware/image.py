@@ -66,7 +66,7 @@ def read_image(path: str | Path) -> Image:
 
 
 def to_rgb(frame: av.VideoFrame) -> Image:
-    """Decoded frame -> (H, W, 3), RGB, upright, transparency laid over white."""
+    """Decoded frame -> (H, W, 3), RGB, upright (but for mirrored EXIF orientations), transparency laid over white."""
     transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
     image = frame.to_ndarray(format="rgba" if transparent else "rgb24")
     if transparent:

@@ -1,6 +1,5 @@
 """What the package promises as a whole."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -65,38 +64,6 @@ def test_one_door_for_each_thing_that_is_easily_got_wrong():
     assert users_of(r"F\.grid_sample\(") == {"warp.py"}
     assert users_of(r"torch\.load\(") == {"checkpoint.py"}
     assert users_of(r"^\s*(import|from) timm") | users_of(r"timm\.create") == {"depth.py", "losses/perceptual.py"}
-
-
-# Every file imports only files before it.
-ORDER = ["geometry", "blocks", "checkpoint", "output", "hub"]
-ORDER += ["warp", "depth", "pose", "keypoints", "attention", "discriminator", "losses"]
-ORDER += ["image", "audio", "video"]
-ORDER += ["motion", "generator", "dagan"]
-ORDER += ["depth_map", "animation", "__init__", "cli"]
-
-
-def imports(name: str, text: str) -> set[str]:
-    """Files and folders of the package that a file names in any import, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("depthaware.")}
-        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "depthaware"):
-            depth = name.count("/") + 1 - node.level  # 0: relative to the package
-            path = (node.module or "").split(".")[0 if node.level else 1 :]
-            if node.level and depth:  # a sibling inside of a folder
-                found.add(name.split("/")[0])
-            else:
-                found |= {path[0]} if path and path[0] else {alias.name for alias in node.names}
-    return found
-
-
-def test_imports_point_down():
-    for name, text in sources().items():
-        own = name.removesuffix(".py").split("/")[0]
-        assert own in ORDER, f"{name}: say where it belongs in ORDER"
-        before = set(ORDER[: ORDER.index(own)]) | ({own} if "/" in name else set())
-        assert imports(name, text) <= before, f"{name} imports {sorted(imports(name, text) - before)}"
 
 
 def test_losses_and_models_do_not_know_each_other():

@@ -29,8 +29,8 @@ def keypoint_distance_loss(value: Tensor, *, threshold: float = 0.2, form: Keypo
     """
     if form not in ("hinge", "paper"):
         raise ValueError(f"form: expected 'hinge' or 'paper', got {form!r}")
-    if value.shape[1] < 2:
-        raise ValueError(f"expected at least 2 key points, got {tuple(value.shape)}")
+    if value.shape[1] < 2 or value.shape[2] != 2:
+        raise ValueError(f"expected at least 2 key points (B, N, 2), got {tuple(value.shape)}")
     first, second = torch.triu_indices(value.shape[1], value.shape[1], offset=1, device=value.device)
     distance = (value[:, first] - value[:, second]).abs().sum(-1)
     if form == "paper":
