@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -306,7 +307,9 @@ def test_no_space_left(here, tiny_weights, capsys, monkeypatch):
 def test_ctrl_c(here, tiny_weights, moment):
     make_clip(Path("long.mp4"), 1500)
     before = sorted(tree())
-    process = run(["animate", "--driving", "long.mp4", "--weights", tiny_weights])
+    # A shell may have started the tests in the background, where Ctrl-C is ignored.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = run(["animate", "--driving", "long.mp4", "--weights", tiny_weights], preexec_fn=listen)
 
     def has_come() -> bool:
         if moment == "midway":
