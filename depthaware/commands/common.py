@@ -1,0 +1,50 @@
+"""Options and output that several commands share."""
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..dagan import DaGAN
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """Declare which model runs where."""
+    parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
+    parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda if there is one, else cpu)")
+
+
+def add_fps(parser: ArgumentParser) -> None:
+    """Declare the rate of folders of pictures, which have none."""
+    parser.add_argument("--fps", type=float, default=25, help="of a folder of pictures (default: %(default)s)")
+
+
+def load_model(args: Namespace) -> "DaGAN":
+    """The model that `add_model`'s options ask for, on its device."""
+    import torch
+
+    from ..dagan import DaGAN
+
+    name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if torch.empty(0, device=name).device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("PyTorch knows it, this library does not")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"--device {name}: not available here, expected cpu, cuda, cuda:N or mps") from error
+    return DaGAN.from_pretrained(args.weights, revision=args.revision).to(name)
+
+
+def progress(quiet: bool) -> Callable[[int, int], None]:
+    """A bar for somebody who watches: log files get none."""
+    start = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty() and not quiet:
+            bar, rate = "#" * min(20 * done // total, 20), done / max(time.monotonic() - start, 1e-9)
+            end = "\n" if done >= total else ""
+            print(f"\r[{bar:20}] {done} of {total} frames, {rate:.1f} frames/s", end=end, file=sys.stderr, flush=True)
+
+    return show
