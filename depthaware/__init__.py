@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .keypoints import transfer_motion as transfer_motion
     from .motion import DenseMotion as DenseMotion
     from .motion import DenseMotionNetwork as DenseMotionNetwork
+    from .optimization import optimize as optimize
     from .pose import Pose as Pose
     from .pose import PoseNet as PoseNet
     from .video import read_video as read_video
@@ -33,6 +34,7 @@ _HOMES = {
     "image": ["read_image"],
     "keypoints": ["Keypoints", "RGBDKeypointDetector", "transfer_motion"],
     "motion": ["DenseMotion", "DenseMotionNetwork"],
+    "optimization": ["optimize"],
     "pose": ["Pose", "PoseNet"],
     "video": ["read_video"],
 }
@@ -40,8 +42,8 @@ __all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "losses":
-        return import_module(".losses", __name__)
+    if name in {"extractors", "losses", "metrics"}:
+        return import_module(f".{name}", __name__)
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f".{home}", __name__), name)

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Scores computed at a time: 4 MiB of float32. Larger is no faster on a CPU and only costs memory.
-_SCORES = 2**20
+# Scores computed at a time: 8 MiB of float32, which a CPU's caches hold; half as many are slower, more no faster.
+_SCORES = 2**21
 
 
 class CrossModalAttention(nn.Module):
@@ -48,7 +49,7 @@ class CrossModalAttention(nn.Module):
         query, key = self._query_and_key(depth_feature, feature)
         value = _project(self.value, feature)
         attended = rearrange(attend(query, key, value), "b (h w) c -> b c h w", h=feature.shape[-2])
-        return torch.addcmul(feature, self.gate, attended)
+        return torch.addcmul(feature, self.gate, attended.to(feature.dtype))
 
     def attention_map(self, depth_feature: Tensor, feature: Tensor, *, queries: Tensor) -> Tensor:
         """The attention weights of chosen query positions, to look at.
@@ -78,6 +79,9 @@ class CrossModalAttention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(query keyᵀ) value in chunks of queries, so that memory grows with N instead of N².
 
+    On a GPU PyTorch's fused kernels do that; on a CPU these fall back to the explicit N x N product for widths that
+    differ, as 32 and 256 do.
+
     Args:
         query: (B, M, d).
         key: (B, N, d).
@@ -86,11 +90,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, M, C).
     """
+    if torch.compiler.is_exporting():  # a graph of chunks would hold for one batch size only
+        return (query @ key.mT).softmax(dim=-1).to(value.dtype) @ value
+    if query.is_cuda:
+        q, k, v = (x.unsqueeze(1).contiguous() for x in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
     return _Attend.apply(query, key, value)
 
 
 class _Attend(torch.autograd.Function):
-    """On a CPU `scaled_dot_product_attention` falls back to the explicit N x N product for these widths (32 and 256).
+    """In chunks, and once more in the backward pass.
 
     Chunks are written into memory allocated beforehand: were it taken and freed chunk by chunk, the heap would grow
     holes, and with the outputs kept between them even to the N² that is to be avoided.
@@ -99,8 +108,8 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         out = value.new_empty(*query.shape[:2], value.shape[-1])
-        for rows, weights in _chunks(query, key):
-            out[:, rows] = weights @ value
+        for i, rows, weights in _chunks(query, key):
+            torch.mm(weights.to(value.dtype), value[i], out=out[i, rows])
         ctx.save_for_backward(query, key, value, out)
         return out
 
@@ -109,25 +118,25 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value, out = ctx.saved_tensors
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for rows, weights in _chunks(query, key):
-            grad_value.baddbmm_(weights.mT, grad[:, rows])
+        for i, rows, weights in _chunks(query, key):
+            grad_value[i].addmm_(weights.mT.to(value.dtype), grad[i, rows])
             # The softmax's backward; its row sums of weights · gradient are those of output · gradient.
-            inner = (grad[:, rows] * out[:, rows]).sum(-1, keepdim=True)
-            grad_scores = weights.mul_(torch.baddbmm(-inner, grad[:, rows], value.mT))
-            grad_query[:, rows] = grad_scores @ key
-            grad_key.baddbmm_(grad_scores.mT, query[:, rows])
+            inner = (grad[i, rows] * out[i, rows]).sum(-1, keepdim=True)
+            grad_scores = weights.mul_(torch.addmm(-inner, grad[i, rows], value[i].mT))
+            grad_query[i, rows] = grad_scores @ key[i]
+            grad_key[i].addmm_(grad_scores.mT, query[i, rows])
         return grad_query, grad_key, grad_value
 
 
-def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some queries at a time, and their attention weights, always in the same memory."""
-    batch, count, _ = key.shape
-    step = max(1, _SCORES // (batch * count))
-    room = query.new_empty(batch, min(step, query.shape[1]), count)
-    for start in range(0, query.shape[1], step):
-        part = query[:, start : start + step]
-        scores = torch.bmm(part, key.mT, out=room[:, : part.shape[1]])
-        yield slice(start, start + step), torch.softmax(scores, dim=-1, out=scores)
+def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
+    """Sample, some of its queries, and their attention weights, always in the same memory."""
+    step = max(1, _SCORES // key.shape[1])
+    room = query.new_empty(min(step, query.shape[1]), key.shape[1])
+    for i in range(len(query)):
+        for start in range(0, query.shape[1], step):
+            part = query[i, start : start + step]
+            scores = torch.mm(part, key[i].mT, out=room[: len(part)])
+            yield i, slice(start, start + step), torch.softmax(scores, dim=-1, out=scores)
 
 
 def _project(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -137,4 +146,5 @@ def _project(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """
     assert layer.bias is not None
     weight = layer.weight.flatten(1).expand(x.shape[0], -1, -1)
-    return torch.baddbmm(layer.bias[:, None], weight, rearrange(x, "b c h w -> b c (h w)")).relu_().mT
+    x = rearrange(x, "b c h w -> b c (h w)").to(weight.dtype)
+    return torch.baddbmm(layer.bias[:, None], weight, x).relu_().mT

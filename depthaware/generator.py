@@ -146,9 +146,10 @@ class DepthAwareGenerator(nn.Module):
             feature = self.attention(feature if source.depth is None else source.depth, feature)
         deformed = self._warp(source_image, motion)
         occlusion_map = resize(motion.occlusion_map, deformed.shape[-2:], self.align_corners)
-        prediction = self.decoder(feature, deformed * occlusion_map)
+        kept = deformed * occlusion_map
+        prediction = self.decoder(feature, kept)
         if self.blend:
-            prediction = occlusion_map * deformed + (1 - occlusion_map) * prediction
+            prediction = torch.addcmul(kept, 1 - occlusion_map, prediction)
         return GeneratorOutput(prediction, deformed)
 
     def _warp(self, image: Tensor, motion: DenseMotion) -> Tensor:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 from .blocks import AntiAliasDownsample, Hourglass, check_size
 from .geometry import coordinate_grid, inverse_2x2, matmul_2x2
 from .keypoints import Keypoints, gaussian_heatmap
-from .warp import warp
+from .warp import sample
 
 
 class DenseMotion(NamedTuple):
@@ -88,10 +88,9 @@ class DenseMotionNetwork(nn.Module):
         return DenseMotion(deformation, torch.sigmoid(self.occlusion(feature)), mask, motions, deformed)
 
     def _deform(self, small: Tensor, motions: Tensor) -> Tensor:
-        count = motions.shape[1]
-        copies = repeat(small, "b c h w -> (b n) c h w", n=count)
-        deformed = warp(copies, rearrange(motions, "b n h w xy -> (b n) h w xy"), align_corners=self.align_corners)
-        return rearrange(deformed, "(b n) c h w -> b n c h w", n=count)
+        """The source under every motion, sampled as one tall picture so that it need not be copied N + 1 times."""
+        deformed = sample(small, rearrange(motions, "b n h w xy -> b (n h) w xy"), align_corners=self.align_corners)
+        return rearrange(deformed, "b c (n h) w -> b n c h w", n=motions.shape[1])
 
 
 def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:

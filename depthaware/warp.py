@@ -29,7 +29,12 @@ def warp(image: Tensor, deformation: Tensor, *, align_corners: bool = True, padd
             f"got {tuple(deformation.shape)}"
         )
     deformation = resize(deformation.permute(0, 3, 1, 2), image.shape[-2:], align_corners).permute(0, 2, 3, 1)
-    return F.grid_sample(image, deformation, mode="bilinear", padding_mode=padding_mode, align_corners=align_corners)
+    return sample(image, deformation, align_corners=align_corners, padding_mode=padding_mode)
+
+
+def sample(image: Tensor, positions: Tensor, *, align_corners: bool = True, padding_mode: str = "zeros") -> Tensor:
+    """`warp` at the deformation's own resolution: an image (B, C, H, W) at positions (B, h, w, 2) is (B, C, h, w)."""
+    return F.grid_sample(image, positions, mode="bilinear", padding_mode=padding_mode, align_corners=align_corners)
 
 
 def resize(feature: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:

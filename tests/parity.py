@@ -1,5 +1,7 @@
 """The reference networks' arrays against ours, all through the converter: ``python tests/parity.py [--golden FOLDER]``.
 
+With ``--optimized``, whole models go through `optimize` as well.
+
 Prints the largest absolute difference of every array. The weights are made by rule (`golden_rule.py`), written in the
 containers of the released checkpoints, converted, saved, and loaded again as anybody would.
 """
@@ -23,10 +25,12 @@ from depthaware.depth import SelfSupDepthNet
 from depthaware.discriminator import MultiScaleDiscriminator
 from depthaware.keypoints import Keypoints, transfer_motion
 from depthaware.motion import DenseMotion
+from depthaware.optimization import optimize
 from depthaware.pose import PoseNet
 
 GOLDEN = Path(__file__).parent / "golden"
 Arrays = dict[str, Any]
+Change = Callable[[DaGAN], DaGAN]
 
 
 class Row(NamedTuple):
@@ -128,9 +132,9 @@ def discriminator(arrays: Arrays, golden: Path, folder: Path) -> Arrays:
     return {"disc_prediction_map": out.prediction} | features
 
 
-def plain(arrays: Arrays, golden: Path, folder: Path) -> Arrays:
+def plain(arrays: Arrays, golden: Path, folder: Path, change: Change) -> Arrays:
     """The detector, the plain generator, and relative motion from the driver's first to its next frame."""
-    model = converted(golden, folder, "DepthAwareGenerator")
+    model = change(converted(golden, folder, "DepthAwareGenerator"))
     attended: list[Tensor] = []
     assert model.generator.attention is not None
     hook = model.generator.attention.register_forward_pre_hook(lambda _, inputs: attended.extend(inputs))
@@ -151,14 +155,14 @@ def plain(arrays: Arrays, golden: Path, folder: Path) -> Arrays:
     }
 
 
-def spade(arrays: Arrays, golden: Path, folder: Path) -> Arrays:
-    model = converted(golden, folder, "SPADEDepthAwareGenerator")
+def spade(arrays: Arrays, golden: Path, folder: Path, change: Change) -> Arrays:
+    model = change(converted(golden, folder, "SPADEDepthAwareGenerator"))
     out = model(image(arrays, "source_image"), image(arrays, "driving_image"))
     return {"SPADEDepthAwareGenerator.prediction": out.prediction}
 
 
-def fomm(arrays: Arrays, golden: Path, folder: Path) -> Arrays:
-    model = converted(golden, folder, "fomm_generator")
+def fomm(arrays: Arrays, golden: Path, folder: Path, change: Change) -> Arrays:
+    model = change(converted(golden, folder, "fomm_generator"))
     out = model(image(arrays, "source_image"), image(arrays, "driving_image"))
     found = _keypoints("kp_source", out.kp_source) | _keypoints("kp_driving", out.kp_driving)
     return found | {name: getattr(out, name) for name in _FRAME}
@@ -189,6 +193,7 @@ PARTS: dict[str, tuple[Callable[[Arrays, Path, Path], Arrays], str, str]] = {
     "spade": (spade, "dagan.npz", r"SPADEDepthAwareGenerator\..*"),
     "fomm": (fomm, "fomm.npz", r"kp_.*|prediction|mask|occlusion_map|deformed"),
 }
+WHOLE = ("plain", "spade", "fomm")
 INPUTS = r"source_image|driving_image|driving_next|motion_in_.*"
 
 
@@ -197,11 +202,13 @@ def _keypoints(name: str, kp: Keypoints) -> Arrays:
 
 
 @torch.no_grad()
-def compare(part: str, golden: Path = GOLDEN) -> Iterator[Row]:
-    """Compute one part of `PARTS` and compare it with its arrays."""
+def compare(part: str, golden: Path = GOLDEN, change: Change = lambda model: model) -> Iterator[Row]:
+    """Compute one part of `PARTS` and compare it with its arrays; `change` is made to whole models before."""
     compute, file, pattern = PARTS[part]
     with np.load(golden / file) as arrays, tempfile.TemporaryDirectory() as folder:
-        found = compute(arrays, golden, Path(folder))
+        found = (
+            compute(arrays, golden, Path(folder), change) if part in WHOLE else compute(arrays, golden, Path(folder))
+        )
         for name in (name for name in arrays if re.fullmatch(pattern, name)):
             ours, expected = found[name], torch.from_numpy(arrays[name])
             assert ours.shape == expected.shape, f"{name}: {tuple(ours.shape)}, expected {tuple(expected.shape)}"
@@ -214,11 +221,12 @@ def compare(part: str, golden: Path = GOLDEN) -> Iterator[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare every array of the reference networks with ours.")
     parser.add_argument("--golden", type=Path, default=GOLDEN, help="folder with the .npz and .json files")
-    golden = parser.parse_args().golden
+    parser.add_argument("--optimized", action="store_true", help="compare the whole models as `optimize` leaves them")
+    args = parser.parse_args()
     print(f"{'array':46} max abs difference   tolerance")
     worst = 0.0
-    for part in PARTS:
-        for row in compare(part, golden):
+    for part in WHOLE if args.optimized else PARTS:
+        for row in compare(part, args.golden, optimize if args.optimized else lambda model: model):
             print(f"{row.name:46} {row.difference:18.1e} {row.tolerance:11.0e}", flush=True)
             worst = max(worst, row.difference / row.tolerance)
     raise SystemExit(0 if worst <= 1 else "a difference is above its tolerance")

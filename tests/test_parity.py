@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from parity import GOLDEN, INPUTS, PARTS, compare, tensors, write_depth
+from parity import GOLDEN, INPUTS, PARTS, WHOLE, compare, tensors, write_depth
 
 from depthaware.attention import CrossModalAttention
 from depthaware.blocks import AntiAliasDownsample
@@ -16,6 +16,7 @@ from depthaware.depth import SelfSupDepthNet, normalise
 from depthaware.generator import SPADEDecoder
 from depthaware.keypoints import Keypoints
 from depthaware.motion import sparse_motion
+from depthaware.optimization import optimize
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -23,6 +24,12 @@ def test_parity_with_the_reference(part):
     rows = list(compare(part))
     assert rows
     for row in rows:
+        assert row.difference <= row.tolerance, row
+
+
+@pytest.mark.parametrize("part", WHOLE)
+def test_optimised_models_are_on_a_par_too(part):
+    for row in compare(part, change=optimize):
         assert row.difference <= row.tolerance, row
 
 

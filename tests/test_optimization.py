@@ -1,0 +1,121 @@
+"""A model made fast computes what it computed before."""
+
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from depthaware import DaGAN, optimize
+from depthaware.image import fit_square, read_image
+from depthaware.phases import PhaseConv, UpsampledConv
+from depthaware.video import read_video
+
+MEDIA = files("depthaware") / "media"
+MODELS = {
+    "DaGAN": {},
+    "w/ FDN": {"attention": "none"},
+    "w/ CAM": {"keypoint_input": "rgb"},
+    "Ours (SA)": {"attention": "self"},
+    "baseline": {"attention": "none", "keypoint_input": "rgb"},
+    "spade": {"decoder": "spade"},
+    "blend": {"blend": True},
+    "one halving": {"down_blocks": 1},
+    "no halving": {"down_blocks": 0},
+    "sampling of the release": {"align_corners": False},
+    "ResNet with a plain stem": {"depth_encoder": "resnet18"},
+}
+
+
+def trained(**options) -> DaGAN:
+    """A random model whose norms have statistics, as after training."""
+    torch.manual_seed(0)
+    model = DaGAN(**{**TINY, **options}).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(std=0.2)
+    if model.generator.attention is not None:
+        model.generator.attention.gate.data.fill_(0.5)
+    return model
+
+
+def convs(draw: st.DrawFn, sizes: tuple[int, ...], in_channels: int) -> nn.Conv2d:
+    size = draw(st.sampled_from(sizes))
+    mode = draw(st.sampled_from(["zeros", "reflect"])) if size == 3 else "zeros"
+    bias, out = draw(st.booleans()), draw(st.integers(1, 3))
+    return nn.Conv2d(in_channels, out, size, padding=size // 2, padding_mode=mode, bias=bias).double()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(1, 3), st.integers(2, 6), st.integers(2, 6))
+def test_upsampled_and_phase_convolutions_are_what_they_stand_for(data, channels, height, width):
+    first = data.draw(st.composite(convs)((3,), channels))
+    second = data.draw(st.composite(convs)((3, 7), first.out_channels))
+    x = torch.randn(2, channels, height, width, dtype=torch.float64)
+    upsampled = first(F.interpolate(x, scale_factor=2.0))
+    fast = UpsampledConv(first)
+    torch.testing.assert_close(fast(x), upsampled)
+    torch.testing.assert_close(fast(x.to(memory_format=torch.channels_last)), upsampled)
+    torch.testing.assert_close(PhaseConv(second)(fast.staggered(x).relu()), second(upsampled.relu()))
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [nn.Conv2d(1, 1, 5, padding=2), nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 7, padding=3, padding_mode="reflect")],
+    ids=["5 x 5", "no padding", "7 x 7 by reflection"],
+)
+def test_convolutions_that_it_would_get_wrong_are_refused(conv):
+    with pytest.raises(ValueError, match="conv: expected 3 x 3 or 7 x 7"):
+        PhaseConv(conv)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
+def test_every_kind_of_model_computes_the_same(options):
+    model = trained(**options)
+    fast = optimize(model)
+    source, driving = torch.rand(1, 3, 64, 64), torch.rand(3, 3, 64, 64)
+    kp_driving = model.detect_keypoints(driving)
+    expected = model.drive_full(model.encode_source(source), kp_driving)
+    found = fast.drive_full(fast.encode_source(source), fast.detect_keypoints(driving))
+    for name in ("prediction", "deformed", "deformation", "occlusion_map", "disparity_source"):
+        if getattr(expected, name) is not None:
+            torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-5, rtol=1e-4)
+    assert not [module for module in fast.modules() if isinstance(module, nn.Upsample | nn.Dropout)]
+
+
+def test_no_batch_norm_is_left_behind_a_convolution():
+    left = [name for name, module in optimize(trained()).named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all("bottleneck" in name and name.endswith("norm1") for name in left), left  # these stand before theirs
+
+
+@torch.inference_mode()
+def test_bfloat16_is_seen_by_nobody():
+    """The threshold of a published comparison: 35 dB; H.264 at the quality written here leaves about 40."""
+    model = DaGAN.from_pretrained("dagan-tiny")
+    frames = [fit_square(frame.image, 256) for frame in list(read_video(str(MEDIA / "driving.mp4")))[::20]]
+    pictures = [fit_square(read_image(str(MEDIA / "portrait.png")), 256), torch.cat(frames)]
+    exact, low = (m.drive(m.encode_source(pictures[0]), m.detect_keypoints(pictures[1])) for m in
+                  (model, optimize(model, dtype=torch.bfloat16)))  # fmt: skip
+    psnr = -10 * np.log10((exact - low).square().mean((1, 2, 3)).numpy())
+    assert low.dtype == torch.float32 and 35 < psnr.min() < 100
+
+
+def test_the_model_itself_stays_as_it_was(tiny_model, tmp_path):
+    before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
+    fast = optimize(tiny_model, dtype=torch.bfloat16)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items())
+    assert type(tiny_model) is DaGAN and fast.done[-1] == "bfloat16"
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    for save in (lambda: fast.save_pretrained(tmp_path / "weights"), lambda: fast.push_to_hub("user/model")):
+        with pytest.raises(ValueError, match="is optimised"):
+            save()
+    assert not any(tmp_path.iterdir())
