@@ -24,7 +24,9 @@ from depthaware import (
     PoseNet,
     RGBDKeypointDetector,
     SelfSupDepthNet,
+    extractors,
     losses,
+    metrics,
 )
 from depthaware.blocks import AntiAliasDownsample, Hourglass
 from depthaware.geometry import coordinate_grid
@@ -227,7 +229,7 @@ def test_evaluating_changes_nothing_and_training_the_running_statistics_alone(ca
 
 
 def public() -> list[Any]:
-    return [getattr(package, name) for package in (depthaware, losses) for name in package.__all__]
+    return [getattr(package, name) for package in (depthaware, losses, metrics, extractors) for name in package.__all__]
 
 
 @pytest.mark.parametrize("thing", public(), ids=lambda thing: thing.__name__)

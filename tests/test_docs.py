@@ -22,7 +22,7 @@ import torch
 import yaml
 
 import depthaware
-from depthaware import DaGAN, losses
+from depthaware import DaGAN, extractors, losses, metrics
 from depthaware.cli import main
 from depthaware.video import read_video, write_video
 
@@ -266,9 +266,8 @@ def resolve(name: str) -> Any:
 
 def test_every_public_name_is_on_an_api_page():
     shown = list(documented().values())
-    public = {
-        f"{module.__name__}.{name}": getattr(module, name) for module in (depthaware, losses) for name in module.__all__
-    }
+    packages = (depthaware, losses, metrics, extractors)
+    public = {f"{package.__name__}.{name}": getattr(package, name) for package in packages for name in package.__all__}
     assert not [name for name, thing in public.items() if not any(thing is other for other in shown)]
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import depthaware
-from depthaware import losses
+from depthaware import extractors, losses, metrics
 
 PACKAGE = Path(depthaware.__file__).parent
 MODELS = {"animation", "attention", "dagan", "depth", "discriminator", "generator", "keypoints", "motion", "pose"}
@@ -29,13 +29,15 @@ def test_public_names():
         "SelfSupDepthNet",
         "SourceEncoding",
         "animate",
+        "optimize",
         "read_image",
         "read_video",
         "transfer_motion",
     ]
     assert set(depthaware.__all__) <= set(dir(depthaware))
     assert all(hasattr(depthaware, name) for name in depthaware.__all__)
-    assert all(hasattr(losses, name) for name in losses.__all__)
+    for package in (extractors, losses, metrics):
+        assert all(hasattr(package, name) for name in package.__all__)
 
 
 def modules_after(code: str) -> set[str]:

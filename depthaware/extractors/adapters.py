@@ -1,0 +1,178 @@
+"""The libraries that the field measures with, behind the protocols; none is imported before it is asked for."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..image import Image
+from .dlib_faces import dlib_faces
+from .missing import missing
+from .pictures import rows, to_pictures
+
+
+class FaceAlignmentLandmarks:
+    """A [`LandmarkDetector`][depthaware.extractors.LandmarkDetector]: 2D-FAN of face-alignment, as FOMM measures AKD.
+
+    Reference:
+        Bulat and Tzimiropoulos 2017, How far are we from solving the 2D & 3D face alignment problem?
+    """
+
+    name = "face-alignment, 2D-FAN-4"
+
+    def __init__(self, device: str = "cpu") -> None:
+        try:
+            from face_alignment import FaceAlignment, LandmarksType
+        except ImportError as error:
+            raise missing("face-alignment", "face-alignment", "pip install face-alignment") from error
+        self.network: Any = FaceAlignment(LandmarksType.TWO_D, flip_input=False, device=device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return rows(self._points, images, (68, 2))
+
+    def _points(self, picture: Image) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "No faces were detected." is what NaN says
+            faces = self.network.get_landmarks_from_image(picture)
+        return max(faces, key=lambda face: np.ptp(face, axis=0).prod()) if faces else None
+
+
+class FaceNetIdentity:
+    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: facenet-pytorch, 512 numbers.
+
+    Trained on VGGFace2. Its own detector (MTCNN) cuts out the largest face, 160 x 160.
+
+    Reference:
+        Schroff et al. 2015, FaceNet; Cao et al. 2018, VGGFace2.
+    """
+
+    name = "facenet-pytorch, InceptionResnetV1 vggface2"
+
+    def __init__(self, device: str = "cpu") -> None:
+        try:
+            from facenet_pytorch import MTCNN, InceptionResnetV1
+        except ImportError as error:
+            raise missing("facenet", "facenet-pytorch", "pip install --no-deps facenet-pytorch") from error
+        self.crop: Any = MTCNN(image_size=160, device=torch.device(device))
+        self.network: Any = InceptionResnetV1(pretrained="vggface2").eval().to(device)
+        self.device = device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return rows(self._embedding, images, (512,))
+
+    @torch.no_grad()
+    def _embedding(self, picture: Image) -> Any:
+        face = self.crop(picture)  # (3, 160, 160), standardised
+        return None if face is None else _unit(self.network(face[None].to(self.device))[0].cpu().numpy())
+
+
+class ArcFaceIdentity:
+    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: ArcFace of insightface (buffalo_l), 512 numbers.
+
+    Reference:
+        Deng et al. 2019, ArcFace.
+    """
+
+    name = "insightface, ArcFace buffalo_l"
+
+    def __init__(self, device: str = "cpu") -> None:
+        try:
+            from insightface.app import FaceAnalysis
+        except ImportError as error:
+            raise missing("insightface", "insightface", "pip install insightface onnxruntime") from error
+        providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider"]
+        modules = ["detection", "recognition"]
+        self.app: Any = FaceAnalysis(name="buffalo_l", allowed_modules=modules, providers=providers)
+        self.app.prepare(ctx_id=_gpu(device), det_size=(640, 640))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return rows(self._embedding, images, (512,))
+
+    def _embedding(self, picture: Image) -> Any:
+        faces = self.app.get(_bgr(picture))
+        return _unit(max(faces, key=lambda face: _area(face.bbox)).normed_embedding) if faces else None
+
+
+class SixDRepNetPose:
+    """A [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator]: 6DRepNet of sixdrepnet.
+
+    It wants the face cut out, for which dlib finds it; the square of dlib is widened by a fifth on every side, as the
+    authors do with their own detector's. The signs are those of its `draw_axis`, and ours.
+
+    Reference:
+        Hempel et al. 2022, 6D rotation representation for unconstrained head pose estimation.
+    """
+
+    name = "sixdrepnet, 6DRepNet on faces found by dlib"
+
+    def __init__(self, device: str = "cpu") -> None:
+        try:
+            from sixdrepnet import SixDRepNet
+        except ImportError as error:
+            raise missing("6drepnet", "sixdrepnet", "pip install sixdrepnet") from error
+        self.faces = dlib_faces()
+        self.network: Any = SixDRepNet(gpu_id=_gpu(device))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return rows(self._angles, images, (3,))
+
+    @torch.no_grad()
+    def _angles(self, picture: Image) -> Any:
+        face = self.faces.find(picture)
+        if face is None:
+            return None
+        box, (height, width) = face.rect, picture.shape[:2]
+        more = round(0.2 * box.width())
+        top, bottom = max(box.top() - more, 0), min(box.bottom() + 1 + more, height)
+        left, right = max(box.left() - more, 0), min(box.right() + 1 + more, width)
+        pitch, yaw, roll = self.network.predict(_bgr(picture[top:bottom, left:right]))
+        return float(yaw[0]), float(pitch[0]), float(roll[0])
+
+
+class PyFeatActionUnits:
+    """An [`ActionUnitDetector`][depthaware.extractors.ActionUnitDetector]: the 20 action units of py-feat's xgb.
+
+    It gives probabilities; from one half on an action unit counts as seen.
+
+    Reference:
+        Cheong et al. 2023, Py-Feat: Python facial expression analysis toolbox.
+    """
+
+    name = "py-feat Detectorv1, xgb, binarised at 0.5"
+
+    def __init__(self, device: str = "cpu") -> None:
+        try:
+            from feat import Detectorv1
+        except ImportError as error:
+            raise missing("py-feat", "py-feat", 'pip install "py-feat>=2"') from error
+        self.detector: Any = Detectorv1(au_model="xgb", emotion_model=None, gaze_model=None, device=device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        pictures = torch.from_numpy(np.stack(to_pictures(images))).permute(0, 3, 1, 2).float()  # in [0, 255]
+        found = self.detector.detect(pictures, data_type="tensor", batch_size=len(pictures), progress_bar=False)
+        units = np.asarray(found.aus, dtype=np.float64)
+        area = np.asarray(found["FaceRectWidth"] * found["FaceRectHeight"], dtype=np.float64)
+        result = np.full((len(images), units.shape[1]), np.nan, dtype=np.float32)
+        for row in np.argsort(area):  # the largest face of a frame comes last; without a face the area is NaN
+            if np.isfinite(area[row]):
+                result[int(found["frame"].iloc[row])] = units[row] >= 0.5
+        return torch.from_numpy(result)
+
+
+def _bgr(picture: Image) -> Image:
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def _unit(vector: Any) -> Any:
+    return vector / np.linalg.norm(vector)
+
+
+def _area(box: Any) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def _gpu(device: str) -> int:
+    """The number of a GPU, -1 for the CPU."""
+    return -1 if torch.device(device).type == "cpu" else torch.device(device).index or 0

@@ -1,0 +1,34 @@
+"""What a result is worth: pure functions, one value per sample, apart from the networks that find faces.
+
+Every function takes the prediction first, then what it should have been. Nothing is averaged inside: `Average` does
+that, and counts the samples in which nothing was found (NaN).
+"""
+
+from .average import Average, bootstrap_interval
+from .depth import abs_rel, delta, depth_rmse, median_scale, ordinal_accuracy, spearman
+from .face import aed, akd, aucon, csim, jitter, prmse
+from .image import l1, ms_ssim, psnr, ssim
+from .network import FID, LPIPS
+
+__all__ = [
+    "FID",
+    "LPIPS",
+    "Average",
+    "abs_rel",
+    "aed",
+    "akd",
+    "aucon",
+    "bootstrap_interval",
+    "csim",
+    "delta",
+    "depth_rmse",
+    "jitter",
+    "l1",
+    "median_scale",
+    "ms_ssim",
+    "ordinal_accuracy",
+    "prmse",
+    "psnr",
+    "spearman",
+    "ssim",
+]

@@ -1,0 +1,138 @@
+"""The two metrics that need a network: LPIPS for pairs of pictures, FID for sets of them."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .inputs import images, one_of
+
+
+class LPIPS:
+    """Learned perceptual distance: squared differences of a network's normalised features, weighted by learned weights.
+
+    Lower is better. No unit; at least 0, 0 where both are identical.
+    Trap: AlexNet (the authors' choice for measuring), VGG and SqueezeNet give three different scales. A table that does
+    not name the network cannot be compared with.
+
+    The network is made at the first call, by torchmetrics, and its ImageNet weights are downloaded by torchvision.
+
+    Args:
+        net: "alex", "vgg" or "squeeze".
+        network: in its place any callable (prediction, target) -> (B,), for images (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: if the net is not known, torchmetrics is missing, or the weights cannot be had.
+
+    Reference:
+        Zhang et al. 2018, eq. 1.
+    """
+
+    def __init__(
+        self,
+        net: Literal["alex", "vgg", "squeeze"] = "alex",
+        *,
+        network: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        one_of("net", net, ("alex", "vgg", "squeeze"))
+        self.net = net
+        self._given = network
+
+    @torch.no_grad()
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The distance of each pair.
+
+        Args:
+            prediction: (B, 3, H, W) in [0, 1].
+            target: likewise.
+
+        Returns:
+            (B,)
+        """
+        prediction, target = images(prediction, target)
+        if self._given is not None:
+            return self._given(prediction, target).reshape(len(prediction))
+        return self._network.to(prediction.device)(prediction, target, normalize=True).reshape(len(prediction))
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        weights, options = f"ImageNet weights of {self.net!r}", dict(net_type=self.net, normalize=True)
+        return _torchmetrics("lpip", "LearnedPerceptualImagePatchSimilarity", weights, options).net
+
+
+class FID:
+    """Fréchet distance of Gaussians fitted to a network's features of all predictions and of all targets.
+
+    |m - n|² + trace(C + D - 2 (C D)^½) with means m, n and covariances C, D. Lower is better. In the unit of the
+    features, squared; at least 0, and 0 for equal sets up to rounding.
+    Trap: it falls with the number of images, and with fewer of them than features (2048) the covariances are not even
+    of full rank: name the number, and compare at equal numbers only. It compares sets, not pairs: shuffled frames and
+    wrong expressions cost nothing. It cannot be averaged over videos.
+
+    The network is made at the first update, by torchmetrics, and its weights are downloaded by torch-fidelity.
+
+    Args:
+        network: in place of Inception-v3 any module from images (B, 3, H, W) in [0, 1] to features (B, F).
+
+    Reference:
+        Heusel et al. 2017.
+    """
+
+    def __init__(self, *, network: nn.Module | None = None) -> None:
+        self.skipped = 0
+        self._given = network
+        self._metric: Any = None
+
+    @torch.no_grad()
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Take in more images; pairs with a value that is not finite are left out and counted in `skipped`.
+
+        Args:
+            prediction: (B, 3, H, W) in [0, 1].
+            target: likewise.
+
+        Raises:
+            ValueError: if the shapes differ, torchmetrics is missing, or the weights cannot be had.
+        """
+        prediction, target = images(prediction, target)
+        whole = (prediction + target).isfinite().all((1, 2, 3))
+        self.skipped += int((~whole).sum())
+        if not whole.any():
+            return
+        prediction, target = prediction[whole], target[whole]
+        if self._metric is None:
+            options: dict[str, Any] = dict(normalize=True, input_img_size=tuple(prediction.shape[1:]))
+            if self._given is not None:
+                options["feature"] = self._given
+            self._metric = _torchmetrics("fid", "FrechetInceptionDistance", "FID weights of Inception-v3", options)
+            self._metric.to(prediction.device)
+        self._metric.update(prediction, real=False)
+        self._metric.update(target, real=True)
+
+    def merge(self, other: "FID") -> None:
+        """Take in what another one has seen, as of another process."""
+        self.skipped += other.skipped
+        if self._metric is None:
+            self._metric = deepcopy(other._metric)
+        elif other._metric is not None:
+            self._metric.merge_state(other._metric)
+
+    def compute(self) -> float:
+        """The distance of all images seen; NaN if there were fewer than two."""
+        if self._metric is None or self._metric.fake_features_num_samples < 2:
+            return math.nan
+        return max(self._metric.compute().item(), 0.0)  # rounding can bring it below
+
+
+def _torchmetrics(module: str, name: str, weights: str, options: dict[str, Any]) -> Any:
+    try:
+        return getattr(import_module(f"torchmetrics.image.{module}"), name)(**options)
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{name} needs torchmetrics and its extras: pip install "depthaware[eval]"') from error
+    except OSError as error:
+        raise ValueError(f"could not download the {weights}, which {name} needs ({error}); pass network=") from error
