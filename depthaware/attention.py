@@ -9,8 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Scores computed at a time: 16 MiB of float32; with half as many, matrix products are slower.
-_SCORES = 2**22
+# Scores computed at a time: 8 MiB of float32, but never so few queries that matrix products become slow.
+_SCORES, _QUERIES = 2**21, 256
 
 
 class CrossModalAttention(nn.Module):
@@ -132,7 +132,7 @@ class _Attend(torch.autograd.Function):
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
     """Sample, some of its queries, and their attention weights, always in the same memory."""
-    step = max(1, _SCORES // key.shape[1])
+    step = max(_QUERIES, _SCORES // key.shape[1])
     room = query.new_empty(min(step, query.shape[1]), key.shape[1])
     for i in range(len(query)):
         for start in range(0, query.shape[1], step):
