@@ -90,8 +90,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, M, C).
     """
-    if torch.compiler.is_exporting():  # a graph of chunks would hold for one batch size only
-        return (query @ key.mT).softmax(dim=-1).to(value.dtype) @ value
+    if torch.compiler.is_exporting():  # chunks as below would hold for one batch size only
+        parts = [(part @ key.mT).softmax(dim=-1).to(value.dtype) @ value for part in query.split(_QUERIES, dim=1)]
+        return torch.cat(parts, dim=1)
     if query.is_cuda:
         q, k, v = (x.unsqueeze(1).contiguous() for x in (query, key, value))
         return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
