@@ -86,10 +86,25 @@ def fomm(path: Path) -> None:
     torch.save(checkpoints.content(checkpoints.model(**checkpoints.FOMM)), path)
 
 
+def two_clips(path: Path) -> None:
+    path.mkdir()
+    video = read_video(MEDIA / "driving.mp4")
+    for name, start in (("a", 0), ("b", 60)):
+        with write_video(path / f"{name}.mp4", video.size, video.rate, video.time_base) as write:
+            for frame in islice(video, start, start + 3):
+                write(frame)
+
+
+def pairs(path: Path) -> None:
+    path.write_text("source_video,source_frame,driving_video,driving_frame\na,0,a,2\na,0,b.mp4,2\n")
+
+
 FILES: dict[str, Callable[[Path], None]] = {
     "me.png": portrait,
     "clip.mp4": clip,
     "frames": frames,
+    "my-clips": two_clips,
+    "pairs.csv": pairs,
     "my-weights": weights,
     "runs/dagan/weights": weights,
     "dagan.pth.tar": dagan,

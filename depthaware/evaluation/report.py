@@ -1,0 +1,189 @@
+"""Scores of many pairs -> means with intervals over videos, as JSON and as a table in Markdown."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..metrics import bootstrap_interval
+from ..output import whole_file
+from .measures import MEASURES
+from .pairs import Failure
+from .run import PREDICTIONS, Result
+
+DIFFERENCE = "model - copy"
+"""Name of the difference between the model's and the copied source's scores, video by video."""
+_MEANS = "Means over pairs. `copy` is the source as it is, `perfect` the driving frame as it is."
+_INTERVALS = "Means over driving videos, with 95 % bootstrap intervals over videos. Skipped: no face was found."
+
+
+class Score(NamedTuple):
+    """What one metric says of one prediction.
+
+    Attributes:
+        metric: its name.
+        prediction: one of `PREDICTIONS`, or `DIFFERENCE`.
+        mean: over pairs; NaN for the difference.
+        mean_of_videos: mean of the driving videos' means, so that long videos do not count more.
+        low: lower end of the 95 % bootstrap interval of that mean.
+        high: upper end.
+        pairs: how many pairs had a value.
+        skipped: how many had none, as no face was found.
+    """
+
+    metric: str
+    prediction: str
+    mean: float
+    mean_of_videos: float
+    low: float
+    high: float
+    pairs: int
+    skipped: int
+
+
+class Summary(NamedTuple):
+    """What came out of an evaluation.
+
+    Attributes:
+        scores: of every metric that had something to compare, the three predictions and the difference.
+        pairs: number of pairs that were scored.
+        failed: number of pairs that could not be.
+        videos: number of driving videos among those scored.
+        failures: reasons, and how many pairs each cost.
+    """
+
+    scores: tuple[Score, ...]
+    pairs: int
+    failed: int
+    videos: int
+    failures: tuple[tuple[str, int], ...]
+
+
+def summarise(results: Iterable[Result], metrics: Sequence[str]) -> Summary:
+    """Means over the results of `evaluate`; memory grows with the number of videos, not of pairs.
+
+    Args:
+        results: in any order.
+        metrics: names of the scores, in their order.
+    """
+    sums: dict[str, np.ndarray] = {}  # of each video: sum, number of values, number of NaN; prediction; metric
+    failures: Counter[str] = Counter()
+    pairs = 0
+    for pair, scores, failure in results:
+        if failure:
+            failures[failure] += 1
+            continue
+        values = np.array(scores)
+        missing = np.isnan(values)
+        applies = [pair.has_truth or not MEASURES[name].needs_truth for name in metrics]
+        seen = np.stack((np.where(missing, 0, values), ~missing, missing & applies))
+        sums[pair.driving_video] = sums.get(pair.driving_video, 0) + seen
+        pairs += 1
+    scored = tuple(_scores(metrics, np.stack([sums[video] for video in sorted(sums)]))) if sums else ()
+    return Summary(scored, pairs, failures.total(), len(sums), tuple(sorted(failures.items())))
+
+
+def _scores(metrics: Sequence[str], sums: np.ndarray) -> Iterable[Score]:
+    total, count, skipped = sums.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means, by_video = total / count, sums[:, 0] / sums[:, 1]
+    for m, metric in enumerate(metrics):
+        if not (count[:, m].any() or skipped[:, m].any()):
+            continue
+        for p, prediction in enumerate(PREDICTIONS):
+            number = int(count[p, m]), int(skipped[p, m])
+            yield Score(metric, prediction, float(means[p, m]), *_interval(by_video[:, p, m]), *number)
+        difference = by_video[:, 0, m] - by_video[:, 1, m]
+        yield Score(metric, DIFFERENCE, math.nan, *_interval(difference), int(count[:2, m].min()), 0)
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    kept = values[~np.isnan(values)]
+    return (float(kept.mean()) if kept.size else math.nan, *bootstrap_interval(kept))
+
+
+def write_json(path: Path, settings: dict[str, Any], summary: Summary, clips: Sequence[Failure]) -> None:
+    """Write everything but single pairs; infinity is "inf", and what does not exist null."""
+    content = settings | {
+        "pairs_scored": summary.pairs,
+        "pairs_failed": summary.failed,
+        "videos": summary.videos,
+        "scores": [{key: _plain(value) for key, value in score._asdict().items()} for score in summary.scores],
+        "failed_clips": [clip._asdict() for clip in clips],
+        "failed_pairs": [{"reason": reason, "pairs": number} for reason, number in summary.failures],
+    }
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
+
+
+def write_markdown(
+    path: Path, settings: dict[str, Any], summary: Summary, clips: Sequence[Failure], sheet: Sequence[str]
+) -> None:
+    """Write the tables that people look at.
+
+    Args:
+        path: of the file.
+        settings: how it was measured.
+        summary: what came out.
+        clips: that gave no pairs.
+        sheet: what the rows of the contact sheet show.
+    """
+    lines = [f"# {settings['name']}: {settings['protocol']}", ""]
+    lines += [f"{summary.pairs} pairs, {summary.videos} driving videos, {summary.failed} pairs failed.", ""]
+    lines += [*means_table(settings["name"], summary), "", _MEANS, ""]
+    lines += [*_interval_table(settings["name"], summary), "", _INTERVALS, ""]
+    if clips or summary.failures:
+        lines += ["| failed | pairs |", "|---|---|"]
+        lines += [f"| {_cell(clip.reason)} | the whole clip |" for clip in clips]
+        lines += [f"| {_cell(reason)} | {number} |" for reason, number in summary.failures]
+        lines += [""]
+    if sheet:
+        lines += ["![best, median and worst pairs](sheet.png)", ""]
+        lines += [*(f"{i}. {row}" for i, row in enumerate(sheet, 1)), ""]
+    lines += ["Measured with:", "", *(f"- {key}: {_cell(json.dumps(value))}" for key, value in settings.items())]
+    with whole_file(path) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def means_table(name: str, summary: Summary) -> list[str]:
+    """The means over pairs as lines of Markdown: a column for each metric, a row for each prediction."""
+    metrics = list(dict.fromkeys(score.metric for score in summary.scores))
+    means = {(score.prediction, score.metric): score.mean for score in summary.scores}
+    lines = [f"| | {' | '.join(_title(metric) for metric in metrics)} |", "|---" * (1 + len(metrics)) + "|"]
+    for prediction, label in zip(PREDICTIONS, (name, *PREDICTIONS[1:]), strict=True):
+        lines.append(f"| {label} | {' | '.join(_digits(means[prediction, metric]) for metric in metrics)} |")
+    return lines
+
+
+def _interval_table(name: str, summary: Summary) -> list[str]:
+    lines = ["| metric | of | mean over videos | 95 % interval | pairs | skipped |", "|---|---|---|---|---|---|"]
+    for metric, prediction, _, mean, low, high, pairs, skipped in summary.scores:
+        ends = f"{_digits(low)} to {_digits(high)}"
+        of = prediction.replace("model", name)
+        lines.append(f"| {_title(metric)} | {of} | {_digits(mean)} | {ends} | {pairs} | {skipped} |")
+    return lines
+
+
+def _title(metric: str) -> str:
+    name = {"ms_ssim": "MS-SSIM", "jitter": "jitter"}.get(metric, metric.upper())
+    if metric == "jitter":
+        return f"{name} → 0"
+    return f"{name} {'↑' if metric in MEASURES and MEASURES[metric].higher else '↓'}"
+
+
+def _digits(value: float) -> str:
+    return "–" if math.isnan(value) else "∞" if value == math.inf else f"{value:.4g}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
