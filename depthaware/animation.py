@@ -1,31 +1,50 @@
 """Source image + stream of driving frames -> stream of frames, in batches; and the same into a file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .dagan import DaGAN
-from .depth_map import grey_painter
-from .image import Fit, Image, fit_square, to_uint8
+from .depth_map import AHEAD, grey_painter
+from .image import Fit, Image, fetch, fit_square, from_pixels, to_pixels, to_uint8
 from .keypoints import Keypoints, transfer_motion
 from .output import check_output
+from .pipeline import background, prefetch
 from .video import Frame, Progress, Video, Written, write_video
 
 Driving = Iterable[Frame | Image | Tensor]
 _Timed = tuple[Image | Tensor, Fraction]
+_Batch = tuple[Tensor, list[Fraction]]
 
 
-@torch.inference_mode()
+class Drivable(Protocol):
+    """What animation needs of a model: `DaGAN`, or an export of one; it also has a `device`, or `parameters()` on one.
+
+    Attributes:
+        image_size: side of the images.
+    """
+
+    image_size: int
+
+    def encode_source(self, source_image: Tensor, /) -> Any:
+        """(1, 3, H, W) in [0, 1] -> whatever `drive` needs of it, and its `keypoints`."""
+
+    def detect_keypoints(self, image: Tensor, /) -> Keypoints:
+        """Those of images (B, 3, H, W) in [0, 1]."""
+
+    def drive(self, source: Any, kp_driving: Keypoints, /, *, dtype: torch.dtype) -> Tensor:
+        """Frames (B, 3, H, W) in [0, 1]; `dtype` is that of the heavy part of the work."""
+
+
 def animate(
-    model: DaGAN,
+    model: Drivable,
     source_image: Image | Tensor,
     driving: Driving,
     *,
@@ -58,41 +77,75 @@ def animate(
     Raises:
         ValueError: if an option or the shape of an image is none of the above, or there is no such initial frame.
     """
+    batches, draw = _prepare(
+        model,
+        source_image,
+        driving,
+        mode=mode,
+        adaptive_scale=adaptive_scale,
+        initial_frame=initial_frame,
+        fit=fit,
+        batch_size=batch_size,
+        dtype=dtype,
+    )
+    return chain.from_iterable(_frames(draw(images), images, times) for images, times in batches)
+
+
+def _frames(made: Tensor, seen: Tensor, times: list[Fraction]) -> list[Frame]:
+    both = to_uint8(torch.cat((made, seen)))  # one copy from the device
+    return [Frame(both[i], time, both[len(times) + i]) for i, time in enumerate(times)]
+
+
+@torch.inference_mode()
+def _prepare(
+    model: Drivable,
+    source_image: Image | Tensor,
+    driving: Driving,
+    *,
+    mode: Literal["relative", "absolute"],
+    adaptive_scale: bool,
+    initial_frame: int | Literal["best"],
+    fit: Fit,
+    batch_size: int,
+    dtype: torch.dtype,
+) -> tuple[Iterator[_Batch], Callable[[Tensor], Tensor]]:
+    """Do all that comes before the first frame -> batches of driving images, and the function that draws one."""
     if mode not in ("relative", "absolute"):
         raise ValueError(f"mode: expected 'relative' or 'absolute', got {mode!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    device = next(model.parameters()).device
-    source = model.encode_source(fit_square(source_image, model.image_size, fit).to(device))
+    device = _device(model)
+    source = model.encode_source(fit_square(source_image, model.image_size, fit, device))
     batches = partial(_batches, size=model.image_size, fit=fit, batch_size=batch_size, device=device)
     kp_initial: Keypoints | None = None
     if initial_frame != 0 and mode == "relative":
         if iter(driving) is driving:
             raise ValueError(f"initial_frame={initial_frame!r}: reads the driver twice, expected no generator")
         chosen = _timed(driving) if initial_frame == "best" else [_frame_at(driving, initial_frame)]
-        kp_initial = nearest_pose(source.keypoints, (model.detect_keypoints(images) for images, _ in batches(chosen)))
+        with prefetch(batches(chosen), AHEAD) as ahead:
+            kp_initial = nearest_pose(source.keypoints, (model.detect_keypoints(images) for images, _ in ahead))
 
     @torch.inference_mode()
-    def predict(images: Tensor, times: list[Fraction]) -> list[Frame]:
+    def draw(images: Tensor) -> Tensor:
         nonlocal kp_initial
         kp_driving = model.detect_keypoints(images)
         kp_initial = kp_initial or _select(kp_driving, 0)
         moved = transfer_motion(source.keypoints, kp_driving, kp_initial, mode=mode, adaptive_scale=adaptive_scale)
-        motion = model.estimate_motion(source, moved)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            frames = model.generator.decode(source.image, source.features, motion).prediction
-        made, seen = to_uint8(frames), to_uint8(images)
-        return [Frame(made[i], time, seen[i]) for i, time in enumerate(times)]
+        return model.drive(source, moved, dtype=dtype)
 
-    return chain.from_iterable(predict(*batch) for batch in batches(_timed(driving)))
+    return batches(_timed(driving)), draw
+
+
+def _device(model: Any) -> torch.device:
+    return model.device if hasattr(model, "device") else next(model.parameters()).device
 
 
 def _batches(
     frames: Iterable[_Timed], *, size: int, fit: Fit, batch_size: int, device: torch.device
-) -> Iterator[tuple[Tensor, list[Fraction]]]:
-    stream = ((fit_square(image, size, fit), time) for image, time in frames)
+) -> Iterator[_Batch]:
+    stream = ((fit_square(image, size, fit, device), time) for image, time in frames)
     while chunk := list(islice(stream, batch_size)):
-        yield torch.cat([image for image, _ in chunk]).to(device), [time for _, time in chunk]
+        yield torch.cat([image for image, _ in chunk]), [time for _, time in chunk]
 
 
 def nearest_pose(kp_source: Keypoints, driving: Iterable[Keypoints]) -> Keypoints:
@@ -119,7 +172,8 @@ def nearest_pose(kp_source: Keypoints, driving: Iterable[Keypoints]) -> Keypoint
 
 def _select(keypoints: Keypoints, index: int) -> Keypoints:
     value, jacobian = keypoints
-    return Keypoints(value[[index]], None if jacobian is None else jacobian[[index]])
+    one = slice(index, index + 1)  # a list would have to be sent to the device
+    return Keypoints(value[one], None if jacobian is None else jacobian[one])
 
 
 def _timed(driving: Driving) -> Iterator[_Timed]:
@@ -136,7 +190,7 @@ def _frame_at(driving: Driving, index: int) -> _Timed:
 
 
 def animate_to_file(
-    model: DaGAN,
+    model: Drivable,
     source_image: Image,
     driving: Video,
     output: str | Path,
@@ -147,7 +201,7 @@ def animate_to_file(
     progress: Progress = lambda done, total: None,
     **options: Any,
 ) -> Written:
-    """`animate` into an mp4 with the driver's frame times and sound.
+    """`animate` into an mp4 with the driver's frame times and sound; reading and writing go on beside the network.
 
     Args:
         model: as in `animate`.
@@ -163,20 +217,31 @@ def animate_to_file(
     check_output(output, (".mp4",), others=(driving.path,))
     if save_depth:
         check_output(save_depth, (".mp4",), others=(driving.path, output))
-    frames = animate(model, source_image, driving, **options)
+    assert animate.__kwdefaults__ is not None
+    batches, draw = _prepare(model, source_image, driving, **{**animate.__kwdefaults__, **options})
     side = model.image_size
-    source = to_uint8(fit_square(source_image, side, options.get("fit", "crop")))[0]
-    size = (side, side * 3 if compare else side)
+    source = to_pixels(fit_square(source_image, side, options.get("fit", "crop"), _device(model)))
+    paint = grey_painter(cast(DaGAN, model), from_pixels(source)) if save_depth else None
+    size, count = (side, side * 3 if compare else side), 0
     with ExitStack() as stack:
         if save_depth:
-            paint = grey_painter(model, source)
             write_depth = stack.enter_context(write_video(save_depth, (side, side), driving.rate, driving.time_base))
         sound = driving.path if audio and driving.audio else None
         write = stack.enter_context(write_video(output, size, driving.rate, driving.time_base, audio=sound))
-        for count, frame in enumerate(frames, start=1):
-            shown = (source, frame.driving, frame.image) if compare and frame.driving is not None else (frame.image,)
-            write(Frame(np.hstack(shown), frame.time))
-            if save_depth:
-                write_depth(Frame(to_uint8(paint(frame.image))[0], frame.time))
-            progress(count, driving.frames)
+
+        def save(panels: Callable[[], Image], times: list[Fraction]) -> None:
+            for image, time in zip(panels(), times, strict=True):
+                write(Frame(image[:, : size[1]], time))
+                if save_depth:
+                    write_depth(Frame(image[:, size[1] :], time))
+
+        write_later = stack.enter_context(background(save, AHEAD))
+        for images, times in stack.enter_context(prefetch(batches, AHEAD)):
+            made = to_pixels(draw(images))
+            shown = [source.expand_as(made), to_pixels(images), made] if compare else [made]
+            depth = [to_pixels(paint(from_pixels(made)))] if paint else []
+            write_later(fetch(torch.cat(shown + depth, dim=2)), times)
+            for _ in times:
+                count += 1
+                progress(count, driving.frames)
     return Written(Path(output), count, size, driving.rate)

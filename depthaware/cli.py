@@ -5,22 +5,24 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
-from .commands import animate, convert, depth
+from .commands import animate, convert, depth, evaluate, export
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, 2 after anything that is wrong with the input, 130 after Ctrl-C."""
+    """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
     try:
         args = _parser().parse_args(argv)
         _import_libraries()
-        done = args.run(args)
-    except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        with _answering(_interrupt):
+            done = args.run(args)
+    except KeyboardInterrupt as interrupt:
+        return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
     except OSError as error:
         return _complain(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
     except (ValueError, MemoryError) as error:
@@ -42,11 +44,24 @@ def _complain(message: str, code: int = 2) -> int:
 
 def _import_libraries() -> None:
     """Import what takes long; NumPy turns a Ctrl-C that comes meanwhile into an ImportError, so it is answered here."""
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(_complain("interrupted", 130)))
-    try:
+    with _answering(lambda number, _: os._exit(_complain("interrupted", 128 + number))):
         from . import animation, depth_map  # noqa: F401
+
+
+@contextmanager
+def _answering(answer: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Answer Ctrl-C, `kill` and the terminal's end, unless the program was told to ignore them."""
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, answer) for number in known if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)  # files are cleaned up after it as after Ctrl-C
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command(animate, "let a portrait move like a video")
     command(depth, "depth of a picture or video")
+    command(evaluate, "measure how good a model is")
     command(convert, "turn a DaGAN or FOMM checkpoint into our format")
+    command(export, "turn a model into graphs for ONNX Runtime or PyTorch")
     return parser
 
 

@@ -180,9 +180,16 @@ class DaGAN(nn.Module):
             self.generator.encode(source_image, disparity),
         )
 
-    def drive(self, source: SourceEncoding, kp_driving: Keypoints) -> Tensor:
-        """Frames (B, 3, H, W) in [0, 1] of one source (batch 1, or B) under B sets of driving key points."""
-        return self.drive_full(source, kp_driving).prediction
+    def drive(self, source: SourceEncoding, kp_driving: Keypoints, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Frames (B, 3, H, W) in [0, 1] of one source (batch 1, or B) under B sets of driving key points.
+
+        `dtype` is that of the generator's work (automatic mixed precision); motion is always float32.
+        """
+        if dtype == torch.float32:
+            return self.drive_full(source, kp_driving).prediction
+        motion = self.estimate_motion(source, kp_driving)
+        with torch.autocast(source.image.device.type, dtype):
+            return self.generator.decode(source.image, source.features, motion).prediction
 
     def estimate_motion(self, source: SourceEncoding, kp_driving: Keypoints) -> DenseMotion:
         """The dense motion of `drive`, from the source to B sets of driving key points."""

@@ -1,6 +1,7 @@
 """Depth of pictures and videos as something to look at: grey images, grey videos, point clouds."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,46 +12,52 @@ from torch import Tensor
 
 from .dagan import DaGAN
 from .geometry import backproject, disparity_to_depth
-from .image import Image, to_tensor, to_uint8, write_image, write_ply
+from .image import Image, fetch, to_pixels, to_tensor, write_image, write_ply
 from .output import check_output
+from .pipeline import background, prefetch
 from .video import Frame, Progress, Video, Written, write_video
+
+AHEAD = 2
+"""Frames, or batches of them, that wait between reading, the network and writing, at most."""
 
 
 @torch.inference_mode()
-def estimate_disparity(model: DaGAN, image: Image) -> Tensor:
-    """Disparity of a picture of any shape, seen by the model at about the size that it was trained on.
+def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
+    """Disparity of pictures of any shape, seen by the model at about the size that it was trained on.
 
     Args:
         model: any with a depth network.
-        image: uint8 (H, W, 3).
+        image: uint8 (H, W, 3), or floats (B, 3, H, W) in [0, 1].
 
     Returns:
-        (1, 1, H, W) in (0, 1).
+        (1 or B, 1, H, W) in (0, 1).
 
     Raises:
         ValueError: if the model has no depth network.
     """
-    if model.depth_net is None:
+    depth_net = getattr(model, "depth_net", None)
+    if depth_net is None:
         raise ValueError(f"depth: these weights have no depth network, their configuration is {model.config}")
-    pixels = to_tensor(image)
+    device = next(model.parameters()).device
+    pixels = image if isinstance(image, Tensor) else to_tensor(image, device)
     scale = model.image_size / min(pixels.shape[-2:])
     # The network halves five times; four times as long as wide is as far as it makes sense to go.
     size = [min(max(round(side * scale / 32) * 32, 64), 4 * model.image_size) for side in pixels.shape[-2:]]
-    small = F.interpolate(pixels, size, mode="bilinear", antialias=True).to(next(model.parameters()).device)
-    return F.interpolate(model.depth_net(small, scales=1)[0], pixels.shape[-2:], mode="bilinear")
+    small = F.interpolate(pixels, size, mode="bilinear", antialias=True).to(device)
+    return F.interpolate(depth_net(small, scales=1)[0], pixels.shape[-2:], mode="bilinear")
 
 
-def grey_painter(model: DaGAN, reference: Image) -> Callable[[Image], Tensor]:
+def grey_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
     """A function that paints disparity in grey, bright = near.
 
     Black and white are the farthest and nearest of the reference; stretching each frame by itself would flicker.
 
     Args:
         model: any with a depth network.
-        reference: uint8 (H, W, 3), the picture itself or the first of a video.
+        reference: the picture itself or the first of a video, see `estimate_disparity`.
 
     Returns:
-        Function from uint8 (H, W, 3) to (1, 1, H, W) in [0, 1].
+        Function from pictures as `estimate_disparity` takes them to (1 or B, 1, H, W) in [0, 1].
     """
     low, high = estimate_disparity(model, reference).aminmax()
     return lambda image: ((estimate_disparity(model, image) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
@@ -98,8 +105,14 @@ def depth_to_file(
 def _depth_video(model: DaGAN, video: Video, output: Path, progress: Progress) -> Written:
     check_output(output, (".mp4",), others=(video.path,))
     paint = grey_painter(model, next(iter(video)).image)
-    with write_video(output, video.size, video.rate, video.time_base) as write:
-        for count, frame in enumerate(video, start=1):
-            write(Frame(to_uint8(paint(frame.image))[0], frame.time))
+    with ExitStack() as stack:
+        write = stack.enter_context(write_video(output, video.size, video.rate, video.time_base))
+
+        def save(grey: Callable[[], Image], time: Fraction) -> None:
+            write(Frame(grey()[0], time))
+
+        write_later = stack.enter_context(background(save, AHEAD))
+        for count, frame in enumerate(stack.enter_context(prefetch(video, AHEAD)), start=1):
+            write_later(fetch(to_pixels(paint(frame.image))), frame.time)
             progress(count, video.frames)
     return Written(output, count, video.size, video.rate)

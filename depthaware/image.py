@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from .output import whole_file
@@ -65,10 +66,14 @@ def read_image(path: str | Path) -> Image:
     raise ValueError(f"{path}: holds no picture")
 
 
-def to_rgb(frame: av.VideoFrame) -> Image:
-    """Decoded frame -> (H, W, 3), RGB, upright (but for mirrored EXIF orientations), transparency laid over white."""
+def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Image:
+    """Decoded frame -> (H, W, 3), RGB, upright (but for mirrored EXIF orientations), transparency laid over white.
+
+    One `reformatter` for all frames of a video saves the time to make one for each, ten times that of using it.
+    """
     transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
-    image = frame.to_ndarray(format="rgba" if transparent else "rgb24")
+    reformatter = reformatter or VideoReformatter()
+    image = reformatter.reformat(frame, format="rgba" if transparent else "rgb24").to_ndarray()
     if transparent:
         alpha = image[..., 3:] / 255
         image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
@@ -113,45 +118,86 @@ def find_pictures(path: Path) -> tuple[Path, ...]:
     )
 
 
-def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop") -> Tensor:
+def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
     """Turn a picture of any shape into the square that a model takes.
 
     Args:
         image: uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1].
         size: side in pixels.
         mode: "crop" the central square, "pad" to a square with black, or "stretch".
+        device: of the result; that of the image if None.
 
     Returns:
         (1, 3, size, size) in [0, 1], resized with anti-aliasing.
     """
     if mode not in ("crop", "pad", "stretch"):
         raise ValueError(f"fit: expected 'crop', 'pad' or 'stretch', got {mode!r}")
-    pixels = to_tensor(image)
+    pixels = _planes(image)
     height, width = pixels.shape[-2:]
     side = min(height, width) if mode == "crop" else max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     if mode != "stretch":  # negative padding crops
         pixels = F.pad(pixels, (left, side - width - left, top, side - height - top))
-    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+    pixels = _to_floats(pixels, device)
+    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True).to(device)
 
 
-def to_tensor(image: Image | Tensor) -> Tensor:
+def to_tensor(image: Image | Tensor, device: torch.device | None = None) -> Tensor:
     """uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1] -> float32 (1, 3, H, W) in [0, 1]."""
+    return _to_floats(_planes(image), device).to(device)
+
+
+def _planes(image: Image | Tensor) -> Tensor:
+    """(1, 3, H, W), still uint8 if the image is."""
     # An array may be a mirrored or read-only view, which PyTorch does not take.
-    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=["C", "W"]))
     if pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
-        return pixels.permute(2, 0, 1)[None] / 255
+        return pixels.permute(2, 0, 1)[None]
     if pixels.is_floating_point() and tuple(pixels.shape[:-2]) in ((3,), (1, 3)):
-        return pixels.reshape(1, *pixels.shape[-3:]).float()
+        return pixels.reshape(1, *pixels.shape[-3:])
     raise ValueError(
         f"image: expected uint8 (H, W, 3) or floats (3, H, W) in [0, 1], got {pixels.dtype} {tuple(pixels.shape)}"
     )
 
 
+def _to_floats(pixels: Tensor, device: torch.device | None) -> Tensor:
+    """To float32 in [0, 1], for a GPU on that GPU: fewer bytes go there, and nobody waits until they have."""
+    if device is not None and device.type == "cuda" and pixels.device.type == "cpu":
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    return pixels / 255 if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Floats (B, 1 or 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), RGB, where they are."""
+    # In place: fresh memory costs more than the arithmetic.
+    pixels = images.float().mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+
+
+def from_pixels(pixels: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) -> floats (B, 3, H, W) in [0, 1], where they are."""
+    return pixels.permute(0, 3, 1, 2) / 255
+
+
 def to_uint8(images: Tensor) -> Image:
     """Floats (B, 1 or 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), RGB."""
-    pixels = images.float().mul(255).round().clamp(0, 255).to(torch.uint8)
-    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return to_pixels(images).cpu().numpy()
+
+
+def fetch(pixels: Tensor) -> Callable[[], Image]:
+    """Start to copy pixels to the host, behind the work that makes them; the function waits for it, in any thread."""
+    if pixels.device.type != "cuda":
+        copy = pixels.cpu().numpy()
+        return lambda: copy
+    host = torch.empty_like(pixels, device="cpu", pin_memory=True).copy_(pixels, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(pixels.device))
+
+    def wait() -> Image:
+        done.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def write_image(path: str | Path, image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:

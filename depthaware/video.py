@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from .audio import audio_codec, audio_muxer, start_time
 from .image import Image, find_pictures, is_still, open_media, read_image, to_rgb
@@ -138,12 +140,12 @@ def _count_frames(container: av.container.InputContainer, stream: av.VideoStream
 def _decode(path: Path, time_base: Fraction) -> Iterator[Frame]:
     with open_media(path) as container:
         stream = _video_stream(container)
-        earliest, count = Fraction(0), 0
+        reformatter, earliest, count = VideoReformatter(), Fraction(0), 0
         for frame in container.decode(stream):
             pts = frame.dts if frame.pts is None else frame.pts
             # Broken files repeat or omit times; encoders insist that they grow.
             time = earliest if pts is None else max(pts * time_base - start_time(container), earliest)
-            yield Frame(to_rgb(frame), time)
+            yield Frame(to_rgb(frame, reformatter), time)
             earliest, count = time + time_base, count + 1
     if count == 0:
         raise ValueError(f"{path}: has no frames")
@@ -175,6 +177,7 @@ def write_video(
     """
     base = time_base or 1 / rate
     odd = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
+    pad = partial(np.pad, pad_width=odd, mode="edge") if np.any(odd) else np.ascontiguousarray
     with ExitStack() as stack:
         part = stack.enter_context(whole_file(path)).absolute()  # a relative "a:b" would be an address to FFmpeg
         output = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
@@ -184,7 +187,7 @@ def write_video(
         mux_audio = audio_muxer(output, audio)
 
         def write(frame: Frame) -> None:
-            picture = av.VideoFrame.from_ndarray(np.pad(frame.image, odd, mode="edge"), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(pad(frame.image), format="rgb24")
             picture.pts, picture.time_base = round(frame.time / base), base
             mux_audio(frame.time)
             output.mux(stream.encode(picture))

@@ -1,0 +1,155 @@
+"""Threads in which reading and writing go on beside the work, and which end with it, however it ends."""
+
+import atexit
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@contextmanager
+def prefetch(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
+    """Read an iterable in a thread of its own, some items ahead.
+
+    ```python
+    with prefetch(video, 4) as frames:
+        for frame in frames:
+            ...
+    ```
+
+    Whatever the iterable raises is raised after the items before it. At the end of the block the thread has ended; it
+    finishes the item that it is at, and a generator is closed.
+
+    Args:
+        items: read by that thread alone.
+        depth: how many items at most are read but not yet asked for, at least 1.
+    """
+    room: SimpleQueue[bool | None] = SimpleQueue()  # made in C: Ctrl-C leaves no lock of theirs behind
+    ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
+    for _ in range(depth):
+        room.put(True)
+
+    def work() -> None:
+        try:
+            iterator = iter(items)
+            try:
+                for _, item in zip(iter(room.get, None), iterator, strict=False):  # waits for room, then reads
+                    ready.put((item,))
+            finally:
+                getattr(iterator, "close", lambda: None)()
+            ready.put(None)
+        except BaseException as error:
+            ready.put(error)
+
+    def read() -> Iterator[T]:
+        while (found := _take(ready)) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            room.put(True)
+            yield found[0]
+
+    with _running(work, room, patient=False):
+        try:
+            yield read()
+        finally:
+            _clear(room)
+
+
+@contextmanager
+def background(function: Callable[P, object], depth: int) -> Iterator[Callable[P, None]]:
+    """Call a function in a thread of its own, in order, while the caller goes on.
+
+    The end of the block waits for all calls, but after an exception in it only for the one that has begun. What the
+    function raises is raised by the next call or by the end of the block; nothing is called after it.
+
+    Args:
+        function: called by that thread alone.
+        depth: how many calls at most have not returned yet, at least 1.
+    """
+    room: SimpleQueue[None] = SimpleQueue()
+    calls: SimpleQueue[tuple[Any, Any] | None] = SimpleQueue()
+    failure: BaseException | None = None
+    for _ in range(depth):
+        room.put(None)
+
+    def work() -> None:
+        nonlocal failure
+        try:
+            for args, kwargs in iter(calls.get, None):
+                function(*args, **kwargs)
+                room.put(None)
+        except BaseException as error:
+            failure = error
+            room.put(None)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        if failure is None:
+            _take(room)
+        if failure is not None:
+            raise failure
+        calls.put((args, kwargs))
+
+    with _running(work, calls, patient=True):  # what the thread works on is closed next
+        try:
+            yield call
+        except BaseException as error:
+            _clear(calls)
+            if failure is not None and isinstance(error, Exception):
+                raise failure from None  # it came first
+            raise
+    if failure is not None:
+        raise failure
+
+
+@contextmanager
+def _running(work: Callable[[], None], inbox: SimpleQueue[Any], *, patient: bool) -> Iterator[None]:
+    """Run `work` in a thread until it finds None in its inbox, where the end of the block puts it, and wait for that.
+
+    Ctrl-C meanwhile gives up waiting, or if patient is put off until then.
+    """
+    running, over = True, SimpleQueue[None]()  # a `join` that Ctrl-C interrupts takes the thread for ended up to 3.12
+
+    def run() -> None:
+        nonlocal running
+        work()
+        running = False
+        over.put(None)
+
+    def end() -> None:
+        interrupt: BaseException | None = None
+        inbox.put(None)
+        while running:
+            try:
+                _take(over)
+            except BaseException as error:
+                interrupt = error
+                if not patient:
+                    break
+        if interrupt is not None:
+            raise interrupt
+        thread.join()
+
+    thread = Thread(target=run, name="depthaware", daemon=True)
+    atexit.register(end)  # blocks of forgotten generators end after all threads were stopped, and would wait for ever
+    thread.start()
+    try:
+        yield
+    finally:
+        atexit.unregister(end)
+        end()
+
+
+def _take(queue: SimpleQueue[T]) -> T:
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=0.1)  # Windows hears Ctrl-C only between waits
+
+
+def _clear(queue: SimpleQueue[Any]) -> None:
+    with suppress(Empty):
+        while True:
+            queue.get_nowait()
