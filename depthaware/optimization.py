@@ -73,6 +73,16 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
     return fast
 
 
+def best_dtype(device: torch.device) -> torch.dtype:
+    """For `optimize`: bfloat16 where the device computes in it natively, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+        native = device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
 def fold_batch_norms(model: nn.Module) -> None:
     """Put batch norms into the convolutions that stand right before them, and spectral norms into their weights."""
     for module in list(model.modules()):

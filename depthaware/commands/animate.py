@@ -1,9 +1,16 @@
 """`depthaware animate`: a portrait moves like a video."""
 
+import sys
+import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from .common import add_fps, add_model, load_model, progress
+
+if TYPE_CHECKING:
+    from ..animation import Drivable
+    from ..dagan import DaGAN
 
 _MEDIA = files("depthaware") / "media"
 
@@ -21,7 +28,12 @@ def add(parser: ArgumentParser) -> None:
     initial = "driving frame that poses like the source (default: %(default)s)"
     parser.add_argument("--initial-frame", type=_index, default=0, metavar="N|best", help=initial)
     parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    dtype = "of the heavy work (default: bfloat16 where the device computes in it natively, else float32)"
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
+    gain = "compile first, which takes minutes; it pays on a GPU and for long videos, see the benchmarks"
+    parser.add_argument("--compile", action="store_true", help=gain)
+    backend = "onnxruntime runs a folder made by `depthaware export`: --weights FOLDER (default: %(default)s)"
+    parser.add_argument("--backend", choices=["torch", "onnxruntime"], default="torch", help=backend)
     parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
     parser.add_argument("--compare", action="store_true", help="show source, driver and result side by side")
     parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")
@@ -34,10 +46,42 @@ def _index(text: str) -> int | str:
     return text if text == "best" else int(text)
 
 
-def run(args: Namespace) -> str:
-    """Animate, and say what was written."""
+def _load(args: Namespace) -> "Drivable":
+    if args.backend == "torch":
+        return _fast(load_model(args), args)
+    from ..exported import ExportedDaGAN
+
+    if args.device not in (None, "cpu"):
+        raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
+    if args.compile or args.dtype not in (None, "float32"):
+        raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
+    model = ExportedDaGAN(args.weights)
+    if model.format != "onnx":
+        raise ValueError(f"--weights {args.weights}: expected an export in the format onnx, got {model.format}")
+    return model
+
+
+def _fast(model: "DaGAN", args: Namespace) -> "DaGAN":
     import torch
 
+    from ..optimization import best_dtype, optimize
+
+    device = next(model.parameters()).device
+    dtype = getattr(torch, args.dtype) if args.dtype else best_dtype(device)
+    fast = optimize(model, dtype=dtype, compile=args.compile)
+    if args.compile:
+        start = time.monotonic()
+        images = torch.rand(args.batch_size, 3, fast.image_size, fast.image_size, device=device)
+        with torch.inference_mode():
+            fast.drive(fast.encode_source(images[:1]), fast.detect_keypoints(images))
+        torch.compiler.set_stance("eager_on_recompile")  # the last batch may be smaller
+        if not args.quiet:
+            print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
+    return fast
+
+
+def run(args: Namespace) -> str:
+    """Animate, and say what was written."""
     from ..animation import animate_to_file
     from ..audio import COPIED
     from ..image import read_image
@@ -47,7 +91,7 @@ def run(args: Namespace) -> str:
     check_output(args.output, (".mp4",), (args.source, args.driving))
     source, driving = read_image(args.source), read_video(args.driving, rate=args.fps)
     written = animate_to_file(
-        load_model(args),
+        _load(args),
         source,
         driving,
         args.output,
@@ -60,7 +104,6 @@ def run(args: Namespace) -> str:
         initial_frame=args.initial_frame,
         fit=args.fit,
         batch_size=args.batch_size,
-        dtype=getattr(torch, args.dtype),
     )
     if args.no_audio or driving.audio is None:
         return f"{written}, without sound"
