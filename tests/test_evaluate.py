@@ -141,6 +141,19 @@ def test_perfect_is_perfect_and_copying_is_what_it_is(tiny_model, plan, footage)
         assert copy[ALL.index("l1")] == pytest.approx((source - driving).abs().mean().item(), rel=1e-6)
 
 
+def test_jitter_is_that_of_evenly_spaced_frames_without_the_ends_of_a_batch(tiny_model, footage):
+    def copied(*frames: int) -> list[float]:
+        pairs = [Pair("clip0", 0, "clip0", i) for i in frames]
+        results = evaluate(tiny_model, pairs, footage, metrics=["jitter"], extractors=STANDS)
+        return [result.scores[1][0] for result in results]
+
+    look = Scorer(["jitter"], extractors=STANDS).look
+    points = torch.cat([look(footage.frame("clip0", i)).features["landmarks"] for i in range(1, 6)]).double().numpy()
+    expected = np.linalg.norm(np.diff(points, n=2, axis=0), axis=2).mean(1)  # a copied source stands still
+    np.testing.assert_allclose(copied(1, 2, 3, 4, 5), [np.nan, *expected, np.nan], rtol=1e-3)
+    assert np.isnan(copied(1, 2, 3, 5)).all()
+
+
 def test_the_model_is_scored_by_what_it_draws(tiny_model, plan, footage):
     results = list(evaluate(tiny_model, plan.pairs, footage, metrics=["l1"], batch_size=3))
     for pair, (model, _, _), _ in results[::5]:
@@ -580,6 +593,7 @@ def test_fid_needs_all_pairs_in_one_go(data, tiny_weights, tmp_path, monkeypatch
     content = json.loads(before["report.json"])
     fid = {score["prediction"]: score["mean"] for score in content["scores"] if score["metric"] == "fid"}
     assert fid["perfect"] == 0 < fid["copy"]
+    assert {score["pairs"] for score in content["scores"] if score["metric"] == "fid"} == {21}
     assert run(data, tiny_weights, tmp_path / "r", "--metrics", "l1,fid") == 0
     assert report(tmp_path / "r") == before
     (tmp_path / "r/fid.json").unlink()

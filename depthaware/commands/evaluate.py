@@ -53,7 +53,7 @@ def run(args: Namespace) -> str:
 
     rank, world = shard = _shard()
     if world > 1 and args.device in (None, "cuda"):
-        args.device = _own_device(rank)
+        args.device = _own_device(rank) or args.device
     model = load_model(args)
     footage = Footage(args.data, model.image_size, fit=args.fit)
     plan, remarks = _plan(args, footage)

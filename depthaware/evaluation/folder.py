@@ -112,7 +112,7 @@ def evaluate_to_folder(
     if not journal.is_complete:
         return Report(output, len(journal), len(plan.pairs), None)
     if fid and not (output / "fid.json").exists():
-        _write_fid(output, fid, len(plan.pairs))
+        _write_fid(output, fid)
     summary = _finish(output, settings, plan, journal, evaluator, names)
     return Report(output, len(journal), len(plan.pairs), summary)
 
@@ -141,7 +141,7 @@ def _finish(
     journal.merge()
     summary = summarise((row.result for row in journal), names)
     if (output / "fid.json").exists():
-        summary = summary._replace(scores=summary.scores + _read_fid(output))
+        summary = summary._replace(scores=summary.scores + _read_fid(output, summary.pairs))
     write_json(output / "report.json", settings, summary, plan.failures)
     titles = _write_sheet(output / "sheet.png", journal, evaluator, names)
     write_markdown(output / "report.md", settings, summary, plan.failures, titles)
@@ -174,13 +174,12 @@ def _check_fid(output: Path, journal: Journal, world: int) -> None:
         )
 
 
-def _write_fid(output: Path, fid: Sequence[FID], pairs: int) -> None:
+def _write_fid(output: Path, fid: Sequence[FID]) -> None:
     values = [metric.compute() for metric in fid]
     with whole_file(output / "fid.json") as part:
         part.write_text(json.dumps(values) + "\n")
 
 
-def _read_fid(output: Path) -> tuple[Score, ...]:
-    values = json.loads((output / "fid.json").read_text())
-    nan = math.nan
-    return tuple(Score("fid", who, value, nan, nan, nan, 0, 0) for who, value in zip(PREDICTIONS, values, strict=True))
+def _read_fid(output: Path, pairs: int) -> tuple[Score, ...]:
+    values = zip(PREDICTIONS, json.loads((output / "fid.json").read_text()), strict=True)
+    return tuple(Score("fid", who, value, math.nan, math.nan, math.nan, pairs, 0) for who, value in values)

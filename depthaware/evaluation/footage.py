@@ -49,7 +49,7 @@ def list_clips(folder: str | Path, split: str = "test") -> list[Clip]:
 
 
 def _read_manifest(path: Path, split: str) -> list[Clip]:
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         missing = {"name", "kind", "split", "identity"} - set(reader.fieldnames or ())
         if missing:

@@ -121,7 +121,7 @@ class Scorer:
                 column = self._compare(measure, prediction, other, sequence)
             else:
                 column = torch.full((len(prediction.images),), torch.nan)
-            columns.append(column.double().cpu())
+            columns.append(column.cpu().double())  # some devices know no double precision
         return torch.stack(columns, dim=1)
 
     def _compare(self, measure: Measure, prediction: Seen, other: Seen, sequence: bool) -> Tensor:

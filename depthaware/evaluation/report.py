@@ -18,7 +18,10 @@ from .run import PREDICTIONS, Result
 DIFFERENCE = "model - copy"
 """Name of the difference between the model's and the copied source's scores, video by video."""
 _MEANS = "Means over pairs. `copy` is the source as it is, `perfect` the driving frame as it is."
-_INTERVALS = "Means over driving videos, with 95 % bootstrap intervals over videos. Skipped: no face was found."
+_INTERVALS = (
+    "Means over driving videos, with 95 % bootstrap intervals over videos. Skipped: no face was found; "
+    "for jitter also: the first or last frame of a batch."
+)
 
 
 class Score(NamedTuple):
@@ -32,7 +35,7 @@ class Score(NamedTuple):
         low: lower end of the 95 % bootstrap interval of that mean.
         high: upper end.
         pairs: how many pairs had a value.
-        skipped: how many had none, as no face was found.
+        skipped: how many had none, as no face was found, or for jitter no neighbour in the batch.
     """
 
     metric: str
@@ -176,8 +179,6 @@ def _interval_table(name: str, summary: Summary) -> list[str]:
 
 def _title(metric: str) -> str:
     name = {"ms_ssim": "MS-SSIM", "jitter": "jitter"}.get(metric, metric.upper())
-    if metric == "jitter":
-        return f"{name} → 0"
     return f"{name} {'↑' if metric in MEASURES and MEASURES[metric].higher else '↓'}"
 
 

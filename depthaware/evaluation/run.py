@@ -181,7 +181,8 @@ class Evaluator:
         if self.strict and not finite.all():
             raise ValueError(f"{_named(pairs[int(finite.int().argmin())])}: the prediction is not finite")
         copied, perfect = look.expand(len(pairs)), self.scorer.look(driving)
-        made = (self.scorer.look(prediction.nan_to_num(0, 0, 0)), copied, perfect)
+        shown = prediction.masked_fill(~finite.view(-1, 1, 1, 1), 0)  # no face: no jitter beside it either
+        made = (self.scorer.look(shown), copied, perfect)
         flags = dict(truth=pairs[0].has_truth, sequence=_is_sequence(pairs))
         scores = torch.stack([self.scorer.score(seen, copied, perfect, **flags) for seen in made], dim=1)
         for fid, seen in zip(self.fid, made if finite.any() else (), strict=False):

@@ -57,7 +57,8 @@ class LPIPS:
         prediction, target = images(prediction, target)
         if self._given is not None:
             return self._given(prediction, target).reshape(len(prediction))
-        return self._network.to(prediction.device)(prediction, target, normalize=True).reshape(len(prediction))
+        network = self._network.to(prediction.device)
+        return network(prediction.float(), target.float(), normalize=True).reshape(len(prediction))
 
     @cached_property
     def _network(self) -> nn.Module:
