@@ -21,7 +21,10 @@ def parse(options: type[Options], description: str | None) -> Options:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for field in dataclasses.fields(options):  # type: ignore[arg-type]
         flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=type(field.default), default=field.default, help=field.metadata.get("help", " "))
+        how: dict[str, Any] = {"type": type(field.default)}
+        if isinstance(field.default, bool):
+            how = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument(flag, default=field.default, help=field.metadata.get("help", " "), **how)
     return options(**vars(parser.parse_args()))
 
 

@@ -1,0 +1,51 @@
+"""The benchmark compares like with like, and its page shows what it measured."""
+
+import json
+
+import benchmark_tables
+import pytest
+import torch
+from benchmark import Options, Reference, in_batches, peak_megabytes, time_parts, time_variants
+
+from depthaware import DaGAN
+
+
+@pytest.fixture
+def turned_on(tiny_model) -> DaGAN:
+    """With an attention that counts."""
+    model = DaGAN(**tiny_model.config).eval()
+    model.load_state_dict(tiny_model.state_dict())
+    model.generator.attention.gate.data.fill_(0.5)
+    return model
+
+
+@torch.inference_mode()
+def test_the_reference_draws_what_the_model_draws(turned_on):
+    source, driving = torch.rand(1, 3, 64, 64), torch.rand(3, 3, 64, 64)
+    expected = turned_on.drive(turned_on.encode_source(source), turned_on.detect_keypoints(driving))
+    torch.testing.assert_close(Reference(turned_on, source)(driving), expected)
+    torch.testing.assert_close(in_batches(turned_on, source, 2)(driving), expected)
+
+
+@torch.inference_mode()
+def test_every_variant_and_part_is_timed(turned_on):
+    options = Options(rounds=1, quick=True)
+    variants = time_variants(turned_on, 64, options, 2)
+    assert variants["reference"]["ratio"] == 1 and variants["reference"]["difference"] == 0
+    assert all(row["psnr"] > 35 and row["milliseconds"] > 0 for row in variants.values())
+    parts = time_parts(turned_on, 64, options, 2, torch.float32)
+    whole, *rest = (parts[name]["gigaflop"] for name in ("all of a frame", "depth", "key points", "dense motion"))
+    assert whole > sum(rest) > 0
+
+
+def test_peak_memory_counts_what_was_held_for_a_moment():
+    megabytes = peak_megabytes(lambda: torch.ones(25_000_000).sum(), "cpu")
+    assert 95 < megabytes < 130
+
+
+def test_the_page_shows_the_figures_of_its_files():
+    page = benchmark_tables.PAGE.read_text()
+    assert benchmark_tables.filled(page) == page
+    (name,) = benchmark_tables.BLOCK.findall(page)
+    found = json.loads((benchmark_tables.PAGE.parent / name).read_text())
+    assert found["machine"]["commit"] and f"commit {found['machine']['commit']}" in page
