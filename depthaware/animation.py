@@ -14,7 +14,7 @@ from torch import Tensor
 from .dagan import DaGAN
 from .depth_map import AHEAD, grey_painter
 from .image import Fit, Image, fetch, fit_square, from_pixels, to_pixels, to_uint8
-from .keypoints import Keypoints, transfer_motion
+from .keypoints import Keypoints, face_scale, transfer_motion
 from .output import check_output
 from .pipeline import background, prefetch
 from .video import Frame, Progress, Video, Written, write_video
@@ -125,12 +125,15 @@ def _prepare(
         with prefetch(batches(chosen), AHEAD) as ahead:
             kp_initial = nearest_pose(source.keypoints, (model.detect_keypoints(images) for images, _ in ahead))
 
+    scale: bool | Tensor = adaptive_scale and mode == "relative"
+
     @torch.inference_mode()
     def draw(images: Tensor) -> Tensor:
-        nonlocal kp_initial
+        nonlocal kp_initial, scale
         kp_driving = model.detect_keypoints(images)
         kp_initial = kp_initial or _select(kp_driving, 0)
-        moved = transfer_motion(source.keypoints, kp_driving, kp_initial, mode=mode, adaptive_scale=adaptive_scale)
+        scale = face_scale(source.keypoints, kp_initial) if scale is True else scale  # waits for the device, so once
+        moved = transfer_motion(source.keypoints, kp_driving, kp_initial, mode=mode, adaptive_scale=scale)
         return model.drive(source, moved, dtype=dtype)
 
     return batches(_timed(driving)), draw

@@ -94,8 +94,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         parts = [(part @ key.mT).softmax(dim=-1).to(value.dtype) @ value for part in query.split(_QUERIES, dim=1)]
         return torch.cat(parts, dim=1)
     if query.is_cuda:
-        q, k, v = (x.unsqueeze(1).contiguous() for x in (query, key, value))
-        return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1)
+        # The scores are not scaled, so that they need the precision of query and key.
+        q, k, v = (x.unsqueeze(1).to(query.dtype).contiguous() for x in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1).to(value.dtype)
     return _Attend.apply(query, key, value)
 
 
@@ -124,8 +125,9 @@ class _Attend(torch.autograd.Function):
             grad_value[i].addmm_(weights.mT.to(value.dtype), grad[i, rows])
             # The softmax's backward; its row sums of weights · gradient are those of output · gradient.
             inner = (grad[i, rows] * out[i, rows]).sum(-1, keepdim=True)
-            room = torch.empty_like(weights, dtype=value.dtype) if room is None else room[: len(weights)]
-            grad_scores = weights.mul_(torch.addmm(-inner, grad[i, rows], value[i].mT, out=room))
+            room = torch.empty_like(weights, dtype=value.dtype) if room is None else room
+            product = torch.addmm(-inner, grad[i, rows], value[i].mT, out=room[: len(weights)])
+            grad_scores = weights.mul_(product)
             grad_query[i, rows] = grad_scores @ key[i]
             grad_key[i].addmm_(grad_scores.mT, query[i, rows])
         return grad_query, grad_key, grad_value

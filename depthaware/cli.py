@@ -61,6 +61,9 @@ def _answering(answer: Callable[[int, FrameType | None], object]) -> Iterator[No
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
+    for name in ("SIGTERM", "SIGHUP"):  # systemd and terminals send both; the second would interrupt the cleaning up
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     raise KeyboardInterrupt(number)  # files are cleaned up after it as after Ctrl-C
 
 

@@ -130,7 +130,7 @@ def transfer_motion(
     kp_initial: Keypoints,
     *,
     mode: Literal["relative", "absolute"] = "relative",
-    adaptive_scale: bool = True,
+    adaptive_scale: bool | Tensor = True,
 ) -> Keypoints:
     """Carry a driver's motion over to the source's key points.
 
@@ -142,8 +142,7 @@ def transfer_motion(
         kp_driving: key points of B driving frames.
         kp_initial: key points of the driving frame in which the driver poses like the source, batch 1 or B.
         mode: "relative" keeps the source's own face shape, "absolute" takes the driver's.
-        adaptive_scale: a = sqrt(hull area of kp_source / hull area of kp_initial), how much larger the source's face
-            is; a = 1 otherwise.
+        adaptive_scale: True takes a from `face_scale`, False a = 1; or a itself, to compute it once for many frames.
 
     Reference:
         Siarohin et al. 2019, eq. 11.
@@ -152,16 +151,21 @@ def transfer_motion(
         return kp_driving
     if mode != "relative":
         raise ValueError(f"mode: expected 'relative' or 'absolute', got {mode!r}")
-    scale: Tensor | float = 1.0
-    if adaptive_scale:
-        # The floor matters to collapsed or fewer than three points alone, whose hull has no area.
-        areas = [hull_area(kp.value).clamp_min(1e-8) for kp in (kp_source, kp_initial)]
-        scale = (areas[0] / areas[1]).sqrt()[:, None, None]
+    if adaptive_scale is True:
+        adaptive_scale = face_scale(kp_source, kp_initial)
+    scale = adaptive_scale if isinstance(adaptive_scale, Tensor) else 1.0
     value = kp_source.value + scale * (kp_driving.value - kp_initial.value)
     if kp_source.jacobian is None or kp_driving.jacobian is None or kp_initial.jacobian is None:
         return Keypoints(value)
     motion = matmul_2x2(kp_driving.jacobian, inverse_2x2(kp_initial.jacobian))
     return Keypoints(value, matmul_2x2(motion, kp_source.jacobian))
+
+
+def face_scale(kp_source: Keypoints, kp_initial: Keypoints) -> Tensor:
+    """How much larger one face is than another, sqrt(hull area of kp_source / hull area of kp_initial): (B, 1, 1)."""
+    # The floor matters to collapsed or fewer than three points alone, whose hull has no area.
+    areas = [hull_area(kp.value).clamp_min(1e-8) for kp in (kp_source, kp_initial)]
+    return (areas[0] / areas[1]).sqrt()[:, None, None]
 
 
 def hull_area(points: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import fusion, parametrize
+from torch.utils._pytree import tree_map
 
 from .blocks import Hourglass, UpBlock
 from .dagan import DaGAN
@@ -48,6 +49,8 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
     Returns:
         A model whose attribute `done` says what was changed.
     """
+    if isinstance(model, OptimizedDaGAN):
+        raise ValueError("model: is optimised already, expected the one that it was made from")
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     fast.__class__ = OptimizedDaGAN
     assert isinstance(fast, OptimizedDaGAN)
@@ -56,7 +59,7 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
     fast.to(memory_format=torch.channels_last)
     fast.done = ("batch norms folded", "up-sampling in phases", "channels last")
     networks = [fast.depth_net, fast.kp_detector.hourglass, fast.dense_motion.hourglass, fast.generator.decoder]
-    heavy = [network for network in networks if network is not None]
+    heavy: list[Any] = [network for network in networks if network is not None]
     if dtype != torch.float32:
         for network in heavy:
             _compute_in(network, dtype)
@@ -65,10 +68,11 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
         fast.done += (str(dtype).removeprefix("torch."),)
     if compile:
         graphs = next(model.parameters()).is_cuda
+        how: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {"options": {"freezing": True}}
         for network in heavy:
-            network.compile(
-                dynamic=False, **({"mode": "reduce-overhead"} if graphs else {"options": {"freezing": True}})
-            )
+            network.forward = torch.compile(network.forward, dynamic=False, **how)
+            if graphs:  # whose next run overwrites what this one put out
+                network.register_forward_hook(lambda *call: tree_map(torch.clone, call[-1]))
         fast.done += ("compiled with CUDA graphs" if graphs else "compiled",)
     return fast
 
@@ -93,7 +97,7 @@ def fold_batch_norms(model: nn.Module) -> None:
             owner = module
             if isinstance(conv, nn.Sequential) and len(conv):  # the deep stem of a ResNet
                 owner, (name, conv) = conv, list(conv.named_children())[-1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:  # timm's has an activation in it
                 setattr(owner, name, fusion.fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
 

@@ -35,7 +35,8 @@ class UpsampledConv(nn.Module):
         staggered = self.staggered(x)
         batch, channels, height, width = len(x), staggered.shape[1] // 4, *x.shape[-2:]
         layout = torch.channels_last if staggered.stride(1) == 1 else torch.contiguous_format
-        out = staggered.new_empty(batch, channels, 2 * height, 2 * width).to(memory_format=layout)
+        size = batch, channels, 2 * height, 2 * width
+        out = torch.empty(size, dtype=staggered.dtype, device=staggered.device, memory_format=layout)
         for a, b, phase in _phases(staggered):
             out[:, :, a::2, b::2] = phase[:, :, a : a + height, b : b + width]
         return out

@@ -134,8 +134,8 @@ def _running(work: Callable[[], None], inbox: SimpleQueue[Any], *, patient: bool
         thread.join()
 
     thread = Thread(target=run, name="depthaware", daemon=True)
-    atexit.register(end)  # blocks of forgotten generators end after all threads were stopped, and would wait for ever
     thread.start()
+    atexit.register(end)  # blocks of forgotten generators end after all threads were stopped, and would wait for ever
     try:
         yield
     finally:

@@ -45,8 +45,10 @@ def explicit(model: CrossModalAttention, depth_feature: Tensor, feature: Tensor)
 # 35 positions in chunks of 1, of 3 with 2 left over, of 7, and of all
 @pytest.mark.parametrize("rows", [1, 3, 7, 35, 1000])
 @pytest.mark.parametrize("depth_batch", [1, 2])
+@pytest.mark.filterwarnings("error")
 def test_result_and_gradients_are_the_formulas(model, monkeypatch, rows, depth_batch):
-    monkeypatch.setattr(attention, "_SCORES", rows * 2 * 35)
+    monkeypatch.setattr(attention, "_SCORES", rows * 35)
+    monkeypatch.setattr(attention, "_QUERIES", 1)
     inputs = [uniform(depth_batch, 16, 5, 7).requires_grad_(), uniform(2, 16, 5, 7, seed=1).requires_grad_()]
     leaves = [*inputs, *model.parameters()]
     weight = uniform(2, 16, 5, 7, seed=2)

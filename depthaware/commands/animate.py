@@ -3,6 +3,7 @@
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -46,9 +47,9 @@ def _index(text: str) -> int | str:
     return text if text == "best" else int(text)
 
 
-def _load(args: Namespace) -> "Drivable":
+def _load(args: Namespace, frames: int) -> "Drivable":
     if args.backend == "torch":
-        return _fast(load_model(args), args)
+        return _fast(load_model(args), args, frames)
     from ..exported import ExportedDaGAN
 
     if args.device not in (None, "cpu"):
@@ -61,7 +62,7 @@ def _load(args: Namespace) -> "Drivable":
     return model
 
 
-def _fast(model: "DaGAN", args: Namespace) -> "DaGAN":
+def _fast(model: "DaGAN", args: Namespace, frames: int) -> "DaGAN":
     import torch
 
     from ..optimization import best_dtype, optimize
@@ -70,18 +71,31 @@ def _fast(model: "DaGAN", args: Namespace) -> "DaGAN":
     dtype = getattr(torch, args.dtype) if args.dtype else best_dtype(device)
     fast = optimize(model, dtype=dtype, compile=args.compile)
     if args.compile:
-        start = time.monotonic()
-        images = torch.rand(args.batch_size, 3, fast.image_size, fast.image_size, device=device)
-        with torch.inference_mode():
-            fast.drive(fast.encode_source(images[:1]), fast.detect_keypoints(images))
-        torch.compiler.set_stance("eager_on_recompile")  # the last batch may be smaller
-        if not args.quiet:
-            print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
+        _warm_up(fast, min(args.batch_size, frames), args.quiet)
     return fast
+
+
+def _warm_up(model: "DaGAN", batch_size: int, quiet: bool) -> None:
+    import torch
+
+    start = time.monotonic()
+    images = torch.rand(batch_size, 3, model.image_size, model.image_size, device=next(model.parameters()).device)
+    try:
+        with torch.inference_mode():
+            for _ in range(3):  # a CUDA graph is recorded in the second
+                model.drive(model.encode_source(images[:1]), model.detect_keypoints(images))
+    except RuntimeError as error:
+        if type(error).__name__ != "InductorError":
+            raise
+        raise ValueError(f"--compile: {str(error).splitlines()[0]}") from error
+    if not quiet:
+        print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
 def run(args: Namespace) -> str:
     """Animate, and say what was written."""
+    from torch.compiler import set_stance
+
     from ..animation import animate_to_file
     from ..audio import COPIED
     from ..image import read_image
@@ -89,22 +103,28 @@ def run(args: Namespace) -> str:
     from ..video import read_video
 
     check_output(args.output, (".mp4",), (args.source, args.driving))
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size: expected at least 1, got {args.batch_size}")
     source, driving = read_image(args.source), read_video(args.driving, rate=args.fps)
-    written = animate_to_file(
-        _load(args),
-        source,
-        driving,
-        args.output,
-        compare=args.compare,
-        save_depth=args.save_depth,
-        audio=not args.no_audio,
-        progress=progress(args.quiet),
-        mode=args.mode,
-        adaptive_scale=not args.no_adaptive_scale,
-        initial_frame=args.initial_frame,
-        fit=args.fit,
-        batch_size=args.batch_size,
-    )
+    model = _load(args, driving.frames)
+    with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
+        written = animate_to_file(
+            model,
+            source,
+            driving,
+            args.output,
+            compare=args.compare,
+            save_depth=args.save_depth,
+            audio=not args.no_audio,
+            progress=progress(args.quiet),
+            mode=args.mode,
+            adaptive_scale=not args.no_adaptive_scale,
+            initial_frame=args.initial_frame,
+            fit=args.fit,
+            batch_size=args.batch_size,
+        )
+    sound = "sound copied" if driving.audio in COPIED else f"sound {driving.audio} made AAC"
     if args.no_audio or driving.audio is None:
-        return f"{written}, without sound"
-    return f"{written}, sound " + ("copied" if driving.audio in COPIED else f"{driving.audio} made AAC")
+        sound = "without sound"
+    done = getattr(model, "done", ())
+    return f"{written}, {sound}" + (f"\nmade with: {', '.join(done)}" if done else "")
