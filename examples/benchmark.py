@@ -56,6 +56,7 @@ class Options:
     sizes: str = "256,512"  # of the full-size network; dagan-tiny is for 256
     rounds: int = 5
     threads: int = 2
+    compile: bool = False  # time compiled networks on a CPU, too
     quick: bool = False  # 256 pixels, 3 rounds, no ONNX Runtime, no training
 
 
@@ -127,14 +128,14 @@ def variants(model: DaGAN, source: Tensor, batch: int, compile: bool) -> dict[st
         f"bfloat16, batch {batch}": in_batches(low, source, batch),
     }
     if compile:
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in (torch.float32, torch.bfloat16, *([torch.float16] if source.is_cuda else [])):
             name = f"{str(dtype).removeprefix('torch.')}, batch {batch}, compiled"
             found[name] = in_batches(optimize(model, dtype=dtype, compile=True), source, batch)
     return found
 
 
 def exported(model: DaGAN, source: Tensor, frames: Tensor, batch: int) -> dict[str, Run]:
-    """The same on ONNX Runtime, in float32 and in int8, calibrated on half of these frames."""
+    """The same on ONNX Runtime, in float32 and in int8, calibrated on half of these frames, none of which is timed."""
     found = {}
     for int8 in (False, True):
         with tempfile.TemporaryDirectory() as folder:
@@ -185,17 +186,21 @@ def time_variants(model: DaGAN, size: int, options: Options, batch: int) -> Tabl
     """Milliseconds a frame, how many times the reference, its difference and peak memory, for every variant."""
     source, driving = pictures(size, batch, options.device)
     gpu = options.device.startswith("cuda")
-    runs = variants(model.to(options.device), source, batch, gpu)
+    runs = variants(model.to(options.device), source, batch, gpu or options.compile)
     if size == 256 and not options.quick and not gpu:
-        runs |= exported(model, source, pictures(size, 8, options.device)[1], batch)
-    frames = {name: driving if "batch" in name else driving[:2] for name in runs}
+        runs |= exported(model, source, pictures(size, 11, options.device)[1][1:], batch)
+    frames = {name: driving if ", batch" in name else driving[:2] for name in runs}
     exact = runs["reference"](driving[:2])
     table: Table = {}
     for name, run in runs.items():
         difference = (run(frames[name])[:2] - exact).abs()  # warms up, too
         psnr = -10 * difference.square().mean().clamp_min(1e-20).log10().item()
         peak = peak_megabytes(lambda run=run, name=name: run(frames[name]), options.device)
-        table[name] = {"difference": difference.max().item(), "psnr": psnr, "megabytes": peak}
+        with FlopCounterMode(display=False) as counter:
+            run(driving[:2])
+        gigaflop = counter.get_total_flops() / 2e9  # ONNX Runtime's are not seen
+        row = {"gigaflop": gigaflop, "difference": difference.max().item(), "psnr": psnr, "megabytes": peak}
+        table[name] = row
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
         for name, run in runs.items():
@@ -332,7 +337,8 @@ def inference(options: Options) -> dict[str, Any]:
     """All timings of inference, printed as they come."""
     found: dict[str, Any] = {}
     for size in [256] if options.quick else map(int, options.sizes.split(",")):
-        for name, batch in (("DaGAN", 4), ("dagan-tiny", 8)):
+        gpu = options.device.startswith("cuda")
+        for name, batch in (("DaGAN", 32 if gpu else 4), ("dagan-tiny", 64 if gpu else 8)):
             if name == "dagan-tiny" and size != 256:
                 continue
             model = full_size(size) if name == "DaGAN" else DaGAN.from_pretrained(name)

@@ -46,6 +46,8 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 def shown(column: str, value: float) -> str:
     if column == "difference":
         return f"{value:.0e}" if value else "0"
+    if column == "gigaflop" and not value:
+        return ""
     if column == "psnr":
         return f"{value:.0f}" if value < 190 else "equal"
     if column == "share":
@@ -57,7 +59,10 @@ def filled(page: str) -> str:
     """The page with every block made anew from its file."""
 
     def block(match: re.Match[str]) -> str:
-        found = json.loads((PAGE.parent / match[1]).read_text())
+        file = PAGE.parent / match[1]
+        if not file.exists():
+            return match[0]
+        found = json.loads(file.read_text())
         return f"<!-- tables: {match[1]} -->\n\n{tables(found)}\n\n<!-- end -->"
 
     return BLOCK.sub(block, page)

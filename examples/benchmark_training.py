@@ -76,4 +76,10 @@ def stage2(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[],
     model.depth_net.requires_grad_(False)
     critics = Critics(options, model.config["num_keypoints"]).to(device)
     source, driving = torch.rand(2, batch, 3, 256, 256, device=device).unbind()
-    return [model], lambda: torch.stack(list(losses(model, critics, source, driving, options)[0].values())).sum()
+
+    def loss() -> Tensor:
+        terms, out = losses(model, critics, source, driving, options)
+        critics.step(out, driving)
+        return torch.stack(list(terms.values())).sum()
+
+    return [model], loss
