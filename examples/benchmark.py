@@ -18,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -333,24 +334,20 @@ def machine(device: str) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def inference(options: Options) -> dict[str, Any]:
-    """All timings of inference, printed as they come."""
-    found: dict[str, Any] = {}
+def inference(options: Options) -> Iterator[tuple[str, Table]]:
+    """All timings of inference, while they come."""
+    gpu = options.device.startswith("cuda")
     for size in [256] if options.quick else map(int, options.sizes.split(",")):
-        gpu = options.device.startswith("cuda")
         for name, batch in (("DaGAN", 32 if gpu else 4), ("dagan-tiny", 64 if gpu else 8)):
             if name == "dagan-tiny" and size != 256:
                 continue
             model = full_size(size) if name == "DaGAN" else DaGAN.from_pretrained(name)
-            found[f"{name}, {size} px"] = table = time_variants(model, size, options, batch)
-            show(f"{name}, {size} px", table)
+            yield f"{name}, {size} px", time_variants(model, size, options, batch)
             for dtype in (torch.float32, torch.bfloat16):
                 title = f"parts of {name}, {size} px, {str(dtype).removeprefix('torch.')}, batch {batch}"
-                found[title] = table = time_parts(model, size, options, batch, dtype)
-                show(title, table)
-    found["dagan-tiny from file to file, frames/s"] = table = time_files(options)
-    show("dagan-tiny from file to file, frames/s", table)
-    return found
+                yield title, time_parts(model, size, options, batch, dtype)
+    yield "dagan-tiny from file to file, frames/s", time_files(options)
+    yield "dagan-tiny on a CPU, from the start of a process", {"first frame": {"seconds": first_frame(options.rounds)}}
 
 
 def show(title: str, table: Table) -> None:
@@ -365,17 +362,14 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     if options.quick:
         options = replace(options, rounds=3)
-    found = {"machine": machine(options.device), "options": asdict(options)} | inference(options)
-    found["seconds to the first frame"] = first_frame(options.rounds)
-    print(
-        f"\nfrom the start of a process to the first frame of dagan-tiny: {found['seconds to the first frame']:.2f} s"
-    )
-    if not options.quick:
-        found["training steps, samples/s"] = table = training_rates(options.device, options.rounds)
-        show("training steps, samples/s", table)
-    if options.output:
-        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.output).write_text(json.dumps(found, indent=1) + "\n")
+    found: dict[str, Any] = {"machine": machine(options.device), "options": asdict(options)}
+    training = [] if options.quick else training_rates(options.device, options.rounds)
+    for title, table in chain(inference(options), training):
+        show(title, table)
+        found[title] = table
+        if options.output:
+            Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+            Path(options.output).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,6 @@ def tables(found: dict[str, Any]) -> str:
     for title, value in found.items():
         if isinstance(value, dict) and title not in ("machine", "options"):
             parts += [f"### {title[0].upper()}{title[1:]}", table(value)]
-        elif isinstance(value, float):
-            parts.append(f"{title[0].upper()}{title[1:]}: **{value:.2f}**")
     return "\n\n".join(parts)
 
 

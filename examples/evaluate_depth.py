@@ -131,12 +131,10 @@ def mean_head(truths: list[Truth]) -> Tensor:
 
 def score(predictions: list[Tensor], truths: list[Truth]) -> Scores:
     """Compare depth maps (T, 1, S, S) of each clip with its truth."""
-    broken = sum(int((~p.isfinite()).flatten(1).any(1).sum()) for p in predictions)
-    if broken:
-        raise ValueError(
-            f"depth: {broken} of {sum(map(len, predictions))} predicted maps are not finite, expected none"
-        )
     arguments = [(p, t.depth, t.mask) for p, t in zip(predictions, truths, strict=True)]
+    broken = torch.cat([(mask & ~guess.isfinite()).flatten(1).any(1) for guess, _, mask in arguments])
+    if broken.any():  # the means below would leave these frames out
+        raise ValueError(f"depth: {broken.sum()} of {len(broken)} predicted maps are not finite, expected none")
     measures = (metrics.abs_rel, metrics.depth_rmse, metrics.delta, metrics.ordinal_accuracy, metrics.spearman)
     frames = [torch.cat([measure(*clip) for clip in arguments]) for measure in measures]
     frames[-1] = frames[-1].nan_to_num(0.0)  # a constant has no order

@@ -1,9 +1,15 @@
 """Fixtures that several test files share."""
 
+import os
+
 import pytest
 import torch
 
 from depthaware import DaGAN
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers that each use all cores get in each other's way
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 TINY = dict(
     image_size=64,

@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip, picture
+from evaluate_depth import Truth, score
 from torch import Tensor
 
 from depthaware import DaGAN, animate, extractors
 from depthaware.cli import main
+from depthaware.commands.common import progress
 from depthaware.evaluation import (
     BUNDLED,
     MEASURES,
@@ -44,7 +46,7 @@ from depthaware.evaluation import (
     sheet,
     summarise,
 )
-from depthaware.evaluation.journal import Row
+from depthaware.evaluation.journal import Row, open_report
 from depthaware.image import fit_square, read_image, to_uint8, write_image
 from depthaware.metrics import bootstrap_interval
 from depthaware.video import read_video
@@ -232,6 +234,29 @@ def test_means_are_over_pairs_and_intervals_over_videos(tiny_model, plan, footag
     assert (perfect.low, perfect.high, perfect.pairs, perfect.skipped) == (0, 0, 21, 0)
 
 
+def test_losing_the_face_on_hard_frames_gains_nothing_on_copy():
+    easy, hard = (Result(Pair("v", 0, "v", i), ((x,), (y,), (0,))) for i, (x, y) in enumerate([(2, 3), (math.nan, 9)]))
+    *_, difference = summarise([easy, hard], ["akd"]).scores
+    assert difference == ("akd", "model - copy", -1, -1, -1, -1, 1, 1)
+    same = Result(Pair("v", 0, "v", 0), ((math.inf,), (math.inf,), (math.inf,)))
+    assert math.isnan(summarise([same], ["psnr"]).scores[-1].mean)
+
+
+def test_all_names_of_a_clip_mean_one_video(tiny_model, data, footage):
+    names = [
+        ("clip1", "test/clip1.mp4"),
+        ("clip1.mp4", "clip1"),
+        ("clip1", "clip2"),
+        ("clip3", "clip3.mp4"),
+        ("no", "clip1"),
+    ]
+    pairs = [Pair(source, 0, driving, i) for i, (source, driving) in enumerate(names)]
+    results = {r.pair.driving_frame: r for r in evaluate(tiny_model, pairs, footage, metrics=["l1"])}
+    assert [results[i].pair.has_truth for i in range(5)] == [True, True, False, True, False]
+    assert [math.isnan(results[i].scores[0][0]) for i in range(4)] == [False, False, True, False]
+    assert summarise(results.values(), ["l1"]).videos == 3
+
+
 def test_a_frame_without_a_face_is_skipped_and_counted(tiny_model, tmp_path):
     dark = [np.zeros((64, 64, 3), np.uint8)] * 2
     make_clip(tmp_path / "a.mp4", 5, (64, 64), images=[picture(size=(64, 64))] * 3 + dark)
@@ -341,6 +366,13 @@ def test_a_journal_cut_anywhere_is_completed_to_the_same_report(data, tiny_weigh
     assert report(tmp_path / "r") == whole
 
 
+def test_what_must_be_the_same_to_go_on_survives_a_power_cut(tmp_path, monkeypatch):
+    synced, fsync = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.add(os.fstat(handle).st_ino), fsync(handle)))
+    open_report(tmp_path / "r", {"name": "model"})
+    assert {path.stat().st_ino for path in (tmp_path / "r/options.json", tmp_path / "r", tmp_path)} <= synced
+
+
 def start(data: Path, weights: str, output: Path, **popen) -> subprocess.Popen:
     given = ["--weights", weights, "--data", str(data), "--protocol", "same-identity", "--output", str(output)]
     line = [sys.executable, "-m", "depthaware.cli", "evaluate", *given, *SMALL]
@@ -408,6 +440,9 @@ class Endless:
 
     size, fit, folder = 64, "crop", Path("endless")
 
+    def find(self, name: str) -> Path:
+        return self.folder / name
+
     def frame(self, name: str, which: int) -> Tensor:
         return torch.full((1, 3, 64, 64), (int(name) + which) % 100 / 100)
 
@@ -461,7 +496,7 @@ def test_clips_without_a_manifest_are_persons_of_their_own(tmp_path):
 def bad_files(tmp_path_factory) -> Path:
     """Good clips and bad ones in "mixed", and much else that is wrong."""
     folder = tmp_path_factory.mktemp("bad")
-    for name in ("mixed", "mixed/shots", "empty", "alone", "single", "listed", "split"):
+    for name in ("mixed", "mixed/shots", "empty", "alone", "single", "listed", "split", "binary"):
         (folder / name).mkdir()
     noise_clip(folder / "mixed/good.mp4", 4, 0)
     noise_clip(folder / "mixed/wide.mp4", 4, 1, (48, 96))
@@ -474,6 +509,7 @@ def bad_files(tmp_path_factory) -> Path:
     shutil.copy(folder / "mixed/good.mp4", folder / "single")
     (folder / "listed/manifest.csv").write_text("name,kind,split\n")
     (folder / "split/manifest.csv").write_text("name,kind,split,identity\na,clip,train,b\n")
+    (folder / "binary/manifest.csv").write_text("name,kind,split,identity\n" + "x" * 200_000)
     for name, text in TABLES.items():
         (folder / f"{name}.csv").write_text(text)
     return folder
@@ -537,6 +573,7 @@ WRONG = {
     "all are of 'good.mp4'",
     "--data listed": "listed/manifest.csv: expected the columns name, kind, split, identity, found no identity",
     "--data split": "split/manifest.csv: has no clips of split 'test', found train",
+    "--data binary": "binary/manifest.csv: is not a CSV file (field larger than field limit (131072))",
     "--protocol none.csv": "none.csv: No such file or directory",
     "--protocol empty.csv": f"empty.csv line 1: expected the columns {HEADER}[,initial_frame], got []",
     "--protocol header.csv": "header.csv: has no pairs",
@@ -547,6 +584,7 @@ WRONG = {
     "that name, found none",
     "--protocol absent.csv --strict": "nobody: expected one clip or folder of frames of that name, found none",
     "--metrics l1,beauty": f"metrics: expected some of {', '.join(MEASURES)}, got 'beauty'",
+    "--metrics fid": "metrics: expected another one beside fid, such as l1,fid, got fid alone",
     "--every 0": "argument --every: expected a whole number of at least 1, got '0'",
     "--output mixed": "output 'mixed': expected an empty folder or a report, found good.mp4",
     "--output short.csv": "output 'short.csv': is a file, expected a folder",
@@ -571,6 +609,25 @@ def test_missing_libraries_cost_their_metrics_alone(data, tiny_weights, tmp_path
     assert capsys.readouterr().out.endswith("; without aed, csim (identity: install something)\n")
     assert run(data, tiny_weights, tmp_path / "s", "--metrics", "l1,csim") == 2
     assert capsys.readouterr().err == "depthaware: error: identity: install something\n"
+
+
+def test_naming_a_finder_of_action_units_adds_their_metric(data, tiny_weights, tmp_path):
+    assert run(data, tiny_weights, tmp_path / "r", "--limit", "2", "--action-units", "py-feat") == 0
+    assert json.loads((tmp_path / "r/options.json").read_text())["metrics"][-1] == "aucon"
+
+
+def test_depth_that_is_not_finite_is_refused_and_not_left_out():
+    truth = Truth(torch.zeros(3, 3, 8, 8), torch.rand(3, 1, 8, 8) + 1, torch.ones(3, 1, 8, 8, dtype=torch.bool))
+    depth = truth.depth.clone()
+    depth[1, 0, 2, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"^depth: 1 of 3 predicted maps are not finite, expected none$"):
+        score([depth], [truth])
+
+
+def test_the_progress_bar_counts_in_its_unit(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress(False, unit="pairs")(2, 4)
+    assert "] 2 of 4 pairs, " in (bar := capsys.readouterr().err) and bar.endswith(" pairs/s")
 
 
 class Means:
@@ -602,6 +659,7 @@ def test_fid_needs_all_pairs_in_one_go(data, tiny_weights, tmp_path, monkeypatch
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run(data, tiny_weights, tmp_path / "s", "--metrics", "l1,fid") == 2
     assert "compares all pairs at once, expected one process, got 2" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_recipe_needs_four_lines(tiny_model, data, tmp_path):

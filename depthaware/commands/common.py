@@ -37,7 +37,7 @@ def load_model(args: Namespace) -> "DaGAN":
     return DaGAN.from_pretrained(args.weights, revision=args.revision).to(name)
 
 
-def progress(quiet: bool) -> Callable[[int, int], None]:
+def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:
     """A bar for somebody who watches: log files get none."""
     start = time.monotonic()
 
@@ -45,6 +45,6 @@ def progress(quiet: bool) -> Callable[[int, int], None]:
         if sys.stderr.isatty() and not quiet:
             bar, rate = "#" * min(20 * done // total, 20), done / max(time.monotonic() - start, 1e-9)
             end = "\n" if done >= total else ""
-            print(f"\r[{bar:20}] {done} of {total} frames, {rate:.1f} frames/s", end=end, file=sys.stderr, flush=True)
+            print(f"\r[{bar:20}] {done} of {total} {unit}, {rate:.1f} {unit}/s", end=end, file=sys.stderr, flush=True)
 
     return show

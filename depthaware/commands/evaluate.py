@@ -24,7 +24,10 @@ def add(parser: ArgumentParser) -> None:
     protocol = "same-identity, cross-identity, a CSV file of pairs, or a published list, see the docs"
     parser.add_argument("--protocol", required=True, metavar="NAME|CSV", help=protocol)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="of the report; if begun, it is gone on with")
-    metrics = "names with commas between them, or all (default: ssim,psnr,l1, and akd,aed,csim,prmse where dlib is)"
+    metrics = (
+        "names with commas between them, or all (default: ssim,psnr,l1, and akd,aed,csim,prmse where dlib is, "
+        "and aucon with --action-units)"
+    )
     parser.add_argument("--metrics", help=metrics)
     for kind in _KINDS:
         parser.add_argument(f"--{kind}", metavar="NAME", help="library that finds them in faces")
@@ -72,7 +75,7 @@ def run(args: Namespace) -> str:
         strict=args.strict,
         shard=shard,
         remarks=remarks,
-        progress=progress(args.quiet),
+        progress=progress(args.quiet, unit="pairs"),
     )
     return "; ".join([str(report), *absent])
 
@@ -114,12 +117,13 @@ def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Ex
         kinds = {MEASURES[name].kind for name in names if name in MEASURES}
         return names, {kind: load(kind) for kind in _KINDS if kind in kinds}, []
     names, found, absent = list(_BASIC), {}, []
-    for kind, needing in _FACES.items():
+    wanted = _FACES | ({"action-units": ("aucon",)} if args.action_units else {})  # slow, so only on request
+    for kind, needing in wanted.items():
         try:
             found[kind] = load(kind)
             names += needing
         except ValueError as error:
-            if getattr(args, kind) is not None:
+            if getattr(args, kind.replace("-", "_")) is not None:
                 raise
             absent.append(f"without {', '.join(needing)} ({error})")
     return names, found, absent

@@ -15,7 +15,7 @@ from ..video import Progress
 from .footage import Footage
 from .journal import Journal, open_report
 from .measures import Extractor, Scorer
-from .pairs import Plan
+from .pairs import Plan, unite_names
 from .report import Score, Summary, summarise, write_json, write_markdown
 from .run import PREDICTIONS, Evaluator, Mode, batches
 from .sheet import find_extremes, write_sheet
@@ -84,11 +84,15 @@ def evaluate_to_folder(
         progress: called with the numbers of pairs done now, and of those to do.
 
     Raises:
-        ValueError: if the folder holds another report or other files, or no pair could be evaluated.
+        ValueError: if the folder holds another report or other files, no pair could be evaluated, or FID is asked for
+            alone or of several processes.
     """
     output, (rank, world) = Path(output), shard
     if strict and plan.failures:
         raise ValueError(plan.failures[0].reason)
+    if "fid" in metrics:
+        _check_fid(metrics, world)
+    plan = plan._replace(pairs=unite_names(plan.pairs, footage))
     scorer = Scorer([metric for metric in metrics if metric != "fid"], extractors=extractors)
     names = [measure.name for measure in scorer.measures]
     fid = tuple(FID() for _ in PREDICTIONS) if "fid" in metrics else ()
@@ -101,8 +105,11 @@ def evaluate_to_folder(
     settings |= {package: version(package) for package in ("depthaware", "torch", "numpy", "av")}
     open_report(output, settings)
     journal = Journal(output, plan.pairs, names, shard=rank if world > 1 else None)
-    if fid:
-        _check_fid(output, journal, world)
+    if fid and len(journal) and not (output / "fid.json").exists():
+        raise ValueError(
+            f"metric 'fid': cannot be gone on with, expected an empty folder, "
+            f"{str(output)!r} holds {len(journal)} of {len(journal.pairs)} pairs"
+        )
     todo = [batch for batch in work[rank::world] if not all(i in journal for i in batch)]
     count, total = 0, sum(map(len, todo))
     for batch in todo:
@@ -164,14 +171,11 @@ def _write_sheet(path: Path, journal: Journal, evaluator: Evaluator, names: Sequ
     return titles
 
 
-def _check_fid(output: Path, journal: Journal, world: int) -> None:
+def _check_fid(metrics: Sequence[str], world: int) -> None:
+    if set(metrics) == {"fid"}:
+        raise ValueError("metrics: expected another one beside fid, such as l1,fid, got fid alone")
     if world > 1:
         raise ValueError(f"metric 'fid': compares all pairs at once, expected one process, got {world}")
-    if len(journal) and not (output / "fid.json").exists():
-        raise ValueError(
-            f"metric 'fid': cannot be gone on with, expected an empty folder, "
-            f"{str(output)!r} holds {len(journal)} of {len(journal.pairs)} pairs"
-        )
 
 
 def _write_fid(output: Path, fid: Sequence[FID]) -> None:

@@ -50,11 +50,15 @@ def list_clips(folder: str | Path, split: str = "test") -> list[Clip]:
 
 def _read_manifest(path: Path, split: str) -> list[Clip]:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = {"name", "kind", "split", "identity"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}: expected the columns name, kind, split, identity, found no {min(missing)}")
-        rows = [row for row in reader if row["kind"] == "clip"]
+        try:
+            reader = csv.DictReader(file)
+            missing = {"name", "kind", "split", "identity"} - set(reader.fieldnames or ())
+            rows = list(reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}: is not a CSV file ({error})") from error
+    if missing:
+        raise ValueError(f"{path}: expected the columns name, kind, split, identity, found no {min(missing)}")
+    rows = [row for row in rows if row["kind"] == "clip"]
     chosen = [Clip(row["name"], row["identity"]) for row in rows if split in ("all", row["split"])]
     if not chosen:
         splits = ", ".join(sorted({row["split"] for row in rows})) or "no clips at all"

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -39,8 +39,12 @@ def open_report(folder: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         if strange:
             raise ValueError(f"output {str(folder)!r}: expected an empty folder or a report, found {strange[0]}")
-        with whole_file(path) as part:
-            part.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        with whole_file(path) as part, open(part, "w", encoding="utf-8") as file:
+            file.write(json.dumps(settings, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(folder)
+        _sync_folder(folder.parent)
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -51,6 +55,16 @@ def open_report(folder: Path, settings: dict[str, Any]) -> None:
                 f"output {str(folder)!r}: was begun with {key} {_show(before.get(key))}, not {_show(now)}; "
                 f"expected the same or another folder"
             )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk; not where that cannot be done, as on Windows or in a folder of others."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _show(value: Any) -> str:
@@ -87,6 +101,7 @@ class Journal:
         else:
             with whole_file(self.path) as part:
                 part.write_bytes(_line(self.columns))
+            _sync_folder(self.folder)  # the lines are synced, and need their file's name
 
     def look(self) -> None:
         """See what is done, by other processes too."""

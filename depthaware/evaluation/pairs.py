@@ -40,7 +40,7 @@ class Pair(NamedTuple):
 
     @property
     def has_truth(self) -> bool:
-        """Whether the driving frame shows what the result should look like: both are of one video."""
+        """Whether the driving frame shows what the result should look like: both are of one video, by its name."""
         return self.source_video == self.driving_video
 
 
@@ -126,6 +126,19 @@ def read_pairs(name: str | Path) -> list[Pair]:
             return list(_parse(path, csv.reader(lines), with_initial))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: is not a CSV file ({error})") from error
+
+
+def unite_names(pairs: Sequence[Pair], footage: Footage) -> list[Pair]:
+    """The same pairs, with every clip under the first of its names: ``clip1`` and ``clip1.mp4`` are one video."""
+    names: dict[str, str] = {}
+    first: dict[Path, str] = {}
+    for name in (name for pair in pairs for name in (pair.source_video, pair.driving_video)):
+        if name not in names:
+            try:
+                names[name] = first.setdefault(footage.find(name), name)
+            except (ValueError, OSError):
+                names[name] = name  # what is wrong with it is said of each of its pairs
+    return [p._replace(source_video=names[p.source_video], driving_video=names[p.driving_video]) for p in pairs]
 
 
 def _parse(path: Path, lines: Iterator[list[str]], with_initial: bool) -> Iterator[Pair]:

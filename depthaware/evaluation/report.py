@@ -16,11 +16,12 @@ from .pairs import Failure
 from .run import PREDICTIONS, Result
 
 DIFFERENCE = "model - copy"
-"""Name of the difference between the model's and the copied source's scores, video by video."""
+"""Name of the difference between the model's and the copied source's scores, pair by pair."""
 _MEANS = "Means over pairs. `copy` is the source as it is, `perfect` the driving frame as it is."
 _INTERVALS = (
     "Means over driving videos, with 95 % bootstrap intervals over videos. Skipped: no face was found; "
-    "for jitter also: the first or last frame of a batch."
+    "for jitter also: the first or last frame of a batch. "
+    "The difference is taken pair by pair, where both have a value."
 )
 
 
@@ -30,12 +31,13 @@ class Score(NamedTuple):
     Attributes:
         metric: its name.
         prediction: one of `PREDICTIONS`, or `DIFFERENCE`.
-        mean: over pairs; NaN for the difference.
+        mean: over pairs.
         mean_of_videos: mean of the driving videos' means, so that long videos do not count more.
         low: lower end of the 95 % bootstrap interval of that mean.
         high: upper end.
         pairs: how many pairs had a value.
-        skipped: how many had none, as no face was found, or for jitter no neighbour in the batch.
+        skipped: how many had none, as no face was found, or for jitter no neighbour in the batch; of the difference:
+            in either of the two.
     """
 
     metric: str
@@ -73,14 +75,15 @@ def summarise(results: Iterable[Result], metrics: Sequence[str]) -> Summary:
         results: in any order.
         metrics: names of the scores, in their order.
     """
-    sums: dict[str, np.ndarray] = {}  # of each video: sum, number of values, number of NaN; prediction; metric
+    sums: dict[str, np.ndarray] = {}  # of each video: sum, number of values, number of NaN; row of scores; metric
     failures: Counter[str] = Counter()
     pairs = 0
     for pair, scores, failure in results:
         if failure:
             failures[failure] += 1
             continue
-        values = np.array(scores)
+        with np.errstate(invalid="ignore"):  # two infinite PSNR have no difference
+            values = np.vstack((scores, np.subtract(scores[0], scores[1])))
         missing = np.isnan(values)
         applies = [pair.has_truth or not MEASURES[name].needs_truth for name in metrics]
         seen = np.stack((np.where(missing, 0, values), ~missing, missing & applies))
@@ -97,11 +100,9 @@ def _scores(metrics: Sequence[str], sums: np.ndarray) -> Iterable[Score]:
     for m, metric in enumerate(metrics):
         if not (count[:, m].any() or skipped[:, m].any()):
             continue
-        for p, prediction in enumerate(PREDICTIONS):
+        for p, prediction in enumerate((*PREDICTIONS, DIFFERENCE)):
             number = int(count[p, m]), int(skipped[p, m])
             yield Score(metric, prediction, float(means[p, m]), *_interval(by_video[:, p, m]), *number)
-        difference = by_video[:, 0, m] - by_video[:, 1, m]
-        yield Score(metric, DIFFERENCE, math.nan, *_interval(difference), int(count[:2, m].min()), 0)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from ..keypoints import transfer_motion
 from ..metrics import FID
 from .footage import Footage
 from .measures import Extractor, Scorer, Seen
-from .pairs import Pair
+from .pairs import Pair, unite_names
 
 Mode = Literal["auto", "relative", "absolute"]
 PREDICTIONS = ("model", "copy", "perfect")
@@ -65,9 +65,11 @@ def evaluate(
         strict: raise what is wrong with a pair, instead of reporting it.
 
     Returns:
-        One for each pair, in another order than theirs where single pairs are between longer runs of one source.
+        One for each pair, every clip under the first of its names; in another order than theirs where single pairs are
+        between longer runs of one source.
     """
     evaluator = Evaluator(model, footage, Scorer(metrics, extractors=extractors), mode=mode, strict=strict)
+    pairs = unite_names(pairs, footage)
     for batch in batches(pairs, batch_size):
         yield from evaluator([pairs[i] for i in batch])
 

@@ -1,6 +1,6 @@
 """The contact sheet: what the best, the median and the worst pairs look like."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,18 +31,17 @@ class Extreme(NamedTuple):
     value: float
 
 
-def find_extremes(rows: Iterable[Row], metrics: Sequence[str]) -> tuple[Measure | None, list[Extreme]]:
+def find_extremes(rows: Collection[Row], metrics: Sequence[str]) -> tuple[Measure | None, list[Extreme]]:
     """The best, median and worst pairs by the first metric that the model has values of, each three of other videos."""
-    ranked: dict[str, list[tuple[float, int, str]]] = {name: [] for name in metrics}
-    for number, (pair, scores, _) in rows:
-        for name, value in zip(metrics, scores[0] if scores else (), strict=False):
-            if np.isfinite(value):
-                ranked[name].append((value, number, pair.driving_video))
-    order = [name for name in ("l1", "ssim", "psnr", "csim", *metrics) if ranked.get(name)]
+    scored = (row.result.scores[0] for row in rows if row.result.scores)
+    present = {name for scores in scored for name, x in zip(metrics, scores, strict=True) if np.isfinite(x)}
+    order = [name for name in ("l1", "ssim", "psnr", "csim", *metrics) if name in present]
     if not order:
         return None, []
-    measure = MEASURES[order[0]]
-    best_first = sorted(ranked[measure.name], key=lambda entry: (-entry[0] if measure.higher else entry[0], entry[1]))
+    measure, column = MEASURES[order[0]], metrics.index(order[0])
+    ranked = [(r.scores[0][column], number, r.pair.driving_video) for number, r in rows if r.scores]
+    ranked = [entry for entry in ranked if np.isfinite(entry[0])]
+    best_first = sorted(ranked, key=lambda entry: (-entry[0] if measure.higher else entry[0], entry[1]))
     middle = len(best_first) // 2
     outwards = sorted(range(len(best_first)), key=lambda i: abs(i - middle))
     walks = {"best": best_first, "median": [best_first[i] for i in outwards], "worst": best_first[::-1]}
