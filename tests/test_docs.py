@@ -183,7 +183,7 @@ def run_command(command: list[str], where: str, capsys) -> None:
 def options(recipe: Path) -> set[str]:
     """The flags of a recipe in examples/, which are the fields of its `Options`."""
     classes = [node for node in ast.parse(recipe.read_text()).body if isinstance(node, ast.ClassDef)]
-    (fields,) = (node.body for node in classes if node.name == "Options")
+    fields = [field for node in classes if node.name == "Options" for field in node.body]
     return {"--" + ast.unparse(field.target).replace("_", "-") for field in fields if isinstance(field, ast.AnnAssign)}
 
 

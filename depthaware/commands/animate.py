@@ -104,7 +104,7 @@ def run(args: Namespace) -> str:
 
     check_output(args.output, (".mp4",), (args.source, args.driving))
     if args.batch_size < 1:
-        raise ValueError(f"--batch-size: expected at least 1, got {args.batch_size}")
+        raise ValueError(f"batch_size: expected at least 1, got {args.batch_size}")
     source, driving = read_image(args.source), read_video(args.driving, rate=args.fps)
     model = _load(args, driving.frames)
     with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
