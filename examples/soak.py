@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from measure_attention import resident
 from measure_memory import write_driver
 
 from depthaware import DaGAN, read_video
@@ -41,12 +42,6 @@ def small_model() -> DaGAN:
     ).eval()
 
 
-def resident_megabytes() -> float:
-    """Resident memory of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
-
-
 class Watch:
     """Called with every frame; prints and keeps the memory at 20 points in time."""
 
@@ -56,7 +51,7 @@ class Watch:
 
     def __call__(self, done: int, total: int) -> None:
         if done % self.every == 0 or done == total:
-            self.seen.append(resident_megabytes())
+            self.seen.append(resident("VmRSS") / 2**20)
             seconds, threads = time.monotonic() - self.start, threading.active_count()
             print(f"| {done} | {seconds:.0f} | {self.seen[-1]:.1f} | {threads} |", flush=True)
 
@@ -72,7 +67,7 @@ def main() -> int:
         watch, video = Watch(frames), read_video(driver)
         written = animate_to_file(small_model(), next(iter(video)).image, video, output, progress=watch)
         left = sorted({path.name for path in Path(folder).iterdir()} - {driver.name, output.name})
-    half = len(watch.seen) // 2
+    half = max(len(watch.seen) // 2, 1)
     ratio = max(watch.seen[half:]) / max(watch.seen[:half])
     threads = threading.active_count() - 1
     print(f"{written.frames} frames, second half {ratio:.3f} of the first (target: at most {TARGET})")
