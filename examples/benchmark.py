@@ -40,7 +40,7 @@ from depthaware.animation import animate_to_file
 from depthaware.export import export
 from depthaware.exported import ExportedDaGAN
 from depthaware.image import fit_square
-from depthaware.optimization import fold_batch_norms, use_phases
+from depthaware.optimization import best_dtype, fold_batch_norms, use_phases
 from depthaware.video import write_video
 
 MEDIA = files("depthaware") / "media"
@@ -58,7 +58,7 @@ class Options:
     rounds: int = 5
     threads: int = 2
     compile: bool = False  # time compiled networks on a CPU, too
-    quick: bool = False  # 256 pixels, 3 rounds, no ONNX Runtime, no training
+    quick: bool = False  # 256 pixels, 2 rounds, no ONNX Runtime, no training
 
 
 class FullBlur(nn.Module):
@@ -194,12 +194,11 @@ def time_variants(model: DaGAN, size: int, options: Options, batch: int) -> Tabl
     exact = runs["reference"](driving[:2])
     table: Table = {}
     for name, run in runs.items():
-        difference = (run(frames[name])[:2] - exact).abs()  # warms up, too
+        with FlopCounterMode(display=False) as counter:  # warms up, too
+            difference = (run(frames[name])[:2] - exact).abs()
         psnr = -10 * difference.square().mean().clamp_min(1e-20).log10().item()
         peak = peak_megabytes(lambda run=run, name=name: run(frames[name]), options.device)
-        with FlopCounterMode(display=False) as counter:
-            run(driving[:2])
-        gigaflop = counter.get_total_flops() / 2e9  # ONNX Runtime's are not seen
+        gigaflop = counter.get_total_flops() / 1e9 / len(frames[name])  # ONNX Runtime's are not seen
         row = {"gigaflop": gigaflop, "difference": difference.max().item(), "psnr": psnr, "megabytes": peak}
         table[name] = row
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -269,7 +268,7 @@ def time_files(options: Options) -> Table:
     source, video = read_image(str(MEDIA / "portrait.png")), read_video(path)
     frames = list(video)
     table: Table = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in [best_dtype(torch.device(options.device))] if options.quick else (torch.float32, torch.bfloat16):
         fast = optimize(model, dtype=dtype)
         images = torch.cat([fit_square(image, 256) for image in (source, *(frame.image for frame in frames))])
         encoded, batches = fast.encode_source(images[:1].to(options.device)), images[1:].to(options.device).split(8)
@@ -361,7 +360,7 @@ def show(title: str, table: Table) -> None:
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     if options.quick:
-        options = replace(options, rounds=3)
+        options = replace(options, rounds=2)
     found: dict[str, Any] = {"machine": machine(options.device), "options": asdict(options)}
     training = [] if options.quick else training_rates(options.device, options.rounds)
     for title, table in chain(inference(options), training):
