@@ -31,7 +31,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
     dtype = "of the heavy work (default: bfloat16 where the device computes in it natively, else float32)"
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
-    gain = "compile first, which takes minutes; it pays on a GPU and for long videos, see the benchmarks"
+    gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
     parser.add_argument("--compile", action="store_true", help=gain)
     backend = "onnxruntime runs a folder made by `depthaware export`: --weights FOLDER (default: %(default)s)"
     parser.add_argument("--backend", choices=["torch", "onnxruntime"], default="torch", help=backend)
