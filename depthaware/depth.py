@@ -61,8 +61,12 @@ class SelfSupDepthNet(nn.Module):
                 x = torch.cat((x, features[level - 1]), dim=1)
             x = F.elu(self.fuse[level](x))
             if level < scales:
-                disparities.append(torch.sigmoid(self.heads[level](x)))
+                disparities.append(self._disparity(level, x))
         return tuple(reversed(disparities))
+
+    def _disparity(self, level: int, feature: Tensor) -> Tensor:
+        with torch.autocast(feature.device.type, enabled=False):  # bfloat16 would put out steps instead of slopes
+            return torch.sigmoid(self.heads[level](feature.to(next(self.heads[level].parameters()).dtype)))
 
 
 def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> tuple[nn.Module, list[int]]:

@@ -85,6 +85,10 @@ class RGBDKeypointDetector(nn.Module):
             ValueError: if the disparity is missing or of another size, or the sides cannot be halved often enough.
         """
         feature = self.hourglass(self.down(self._gather(image, disparity)))
+        with torch.autocast(feature.device.type, enabled=False):  # which would round the coordinates
+            return self._locate(feature.to(self.kp.weight.dtype))
+
+    def _locate(self, feature: Tensor) -> Keypoints:
         heatmap = self._heatmap(self.kp(feature))
         grid = coordinate_grid(*heatmap.shape[-2:], dtype=heatmap.dtype, device=heatmap.device)
         value = torch.einsum("bnhw,hwc->bnc", heatmap, grid)
