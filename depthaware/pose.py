@@ -34,9 +34,11 @@ class PoseNet(nn.Module):
     Args:
         encoder: name of any timm ResNet.
         pretrained: download the encoder's ImageNet weights.
-        principal_point: "centred" starts at the image centre and can reach any place inside the image;
-            "released" is the head of the authors' released weights, whose point lies always right of and below the
-            centre, and is there to load them.
+        principal_point: "centred" starts at the image centre and stays within a tenth of the side around it; its focal
+            length stays within 0.8 and 3 times the side, as portrait lenses do, and starts at 1.55. Neither can be seen
+            in a face that hardly turns, and both would run off to explain what depth should.
+            "released" is the head of the authors' released weights, there to load them: a point that lies always right
+            of and below the centre, and any focal length.
 
     Reference:
         Hong et al. 2022, section 3.1, eq. 1.
@@ -62,7 +64,7 @@ class PoseNet(nn.Module):
         self.focal = nn.Conv2d(256, 2, 3, padding=1)
         self.centre = nn.Conv2d(256, 2, 3, padding=1)
         if principal_point == "centred":
-            for parameter in self.centre.parameters():
+            for parameter in (*self.centre.parameters(), *self.focal.parameters()):
                 nn.init.zeros_(parameter)
 
     def forward(self, earlier: Tensor, later: Tensor) -> Pose:
@@ -75,8 +77,10 @@ class PoseNet(nn.Module):
         if earlier.shape != later.shape:
             raise ValueError(f"later: expected the shape of earlier {tuple(earlier.shape)}, got {tuple(later.shape)}")
         feature = self._features(earlier, later)
-        motion = self._motion(feature)[:, 0]
-        return Pose(motion[:, :3], motion[:, 3:], self._intrinsics(feature, *earlier.shape[-2:]))
+        with torch.autocast(feature.device.type, enabled=False):  # which would round coordinates
+            feature = feature.to(self.motion.weight.dtype)
+            motion = self._motion(feature)[:, 0]
+            return Pose(motion[:, :3], motion[:, 3:], self._intrinsics(feature, *earlier.shape[-2:]))
 
     def _features(self, earlier: Tensor, later: Tensor) -> Tensor:
         x = self.encoder(normalise(torch.cat((earlier, later), dim=1)))[-1]
@@ -89,12 +93,13 @@ class PoseNet(nn.Module):
 
     def _intrinsics(self, feature: Tensor, height: int, width: int) -> Tensor:
         size = feature.new_tensor([width, height])
-        focal = F.softplus(self.focal(feature)).mean((2, 3)) * size
-        logits = self.centre(feature)
+        focal, centre = self.focal(feature), self.centre(feature)
         if self.principal_point == "centred":
+            focal = 0.8 * (3.0 / 0.8) ** torch.sigmoid(focal.mean((2, 3))) * size
             # Pixel centres are integers, so the centre of the image is (W - 1) / 2.
-            centre = torch.sigmoid(logits.mean((2, 3))) * (size - 1)
+            centre = (0.4 + 0.2 * torch.sigmoid(centre.mean((2, 3)))) * (size - 1)
         else:
-            centre = (F.softplus(logits).mean((2, 3)) + 0.5) * size
+            focal = F.softplus(focal).mean((2, 3)) * size
+            centre = (F.softplus(centre).mean((2, 3)) + 0.5) * size
         top = torch.cat((torch.diag_embed(focal), centre[..., None]), dim=-1)
         return torch.cat((top, top.new_tensor([0.0, 0.0, 1.0]).expand(top.shape[0], 1, 3)), dim=1)

@@ -7,6 +7,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,6 +140,16 @@ def test_smoothness_of_a_ramp_by_hand():
     torch.testing.assert_close(turned, losses.smoothness_loss(ramp, steep))
 
 
+@given(seeds, st.floats(0.1, 10))
+@few
+def test_flip_consistency_is_zero_for_a_mirrored_disparity_of_any_scale(seed, scale):
+    disparity = uniform(2, 1, 8, 9, seed=seed) + 0.1
+    assert losses.flip_consistency_loss(disparity, scale * disparity.flip(3)) < 1e-6
+    assert losses.flip_consistency_loss(disparity, disparity) > 1e-3
+    hand = torch.tensor([[[[1.0, 3.0]]]])  # 0.5 and 1.5 of its mean, against 1.5 and 0.5
+    assert losses.flip_consistency_loss(hand, hand).item() == pytest.approx(1.0)
+
+
 # The whole of stage 1
 
 
@@ -205,6 +216,14 @@ def test_stage_one_is_the_mean_over_scales_of_its_parts():
             expected += 0.1 / 2**s * losses.smoothness_loss(disparity, wall())
         loss = losses.SelfSupDepthLoss(smoothness=0.1, automask=automask)(wall(), views, disparities, poses, cameras)
         torch.testing.assert_close(loss, expected / 3)
+
+
+def test_smaller_pictures_add_their_errors():
+    small = [F.avg_pool2d(image, 2) for image in (wall(), wall(2), wall(-1))]
+    options = dict(poses=[torch.eye(4)[None]] * 2, K=CAMERA, smoothness=0.0, automask=False)  # a warp of nothing
+    both = losses.self_supervised_depth_loss(wall(), [wall(2), wall(-1)], disparity_at(2.0)[:1], sizes=2, **options)
+    full = losses.reprojection_loss(wall(), [wall(2), wall(-1)])
+    torch.testing.assert_close(both, full + losses.reprojection_loss(small[0], small[1:]), atol=1e-4, rtol=0)
 
 
 def test_stage_one_wants_a_pose_per_neighbour():

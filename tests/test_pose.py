@@ -22,12 +22,20 @@ def test_a_new_network_has_the_principal_point_exactly_at_the_centre(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("bias, corner", [(-50.0, 0), (50.0, 1)])
-def test_every_principal_point_in_the_image_can_be_reached_and_none_outside(size, bias, corner):
-    model = network()
-    model.centre.bias.data.fill_(bias)
+def test_a_new_network_has_a_portrait_lens(size):
+    focal = network()(*torch.rand(2, 3, 3, *size)).K[:, [0, 1], [0, 1]]
+    torch.testing.assert_close(focal, (0.8 * 3.0) ** 0.5 * torch.tensor([size[1], size[0]]).expand(3, 2).float())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("bias, centre, focal", [(-50.0, 0.4, 0.8), (50.0, 0.6, 3.0)])
+def test_no_camera_runs_off(size, bias, centre, focal):
+    model, sides = network(), torch.tensor([size[1], size[0]]).float()
+    for head in (model.centre, model.focal):
+        head.bias.data.fill_(bias)
     K = model(*torch.rand(2, 1, 3, *size)).K
-    torch.testing.assert_close(K[0, :2, 2], corner * torch.tensor([size[1] - 1.0, size[0] - 1.0]))
+    torch.testing.assert_close(K[0, :2, 2], centre * (sides - 1))
+    torch.testing.assert_close(K[0, [0, 1], [0, 1]], focal * sides)
 
 
 @pytest.mark.parametrize("head", ["centred", "released"])

@@ -28,8 +28,9 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     """
     x, y = (F.pad(image, (1, 1, 1, 1), mode="reflect") for image in (x, y))
 
-    def mean(image: Tensor) -> Tensor:
-        return F.avg_pool2d(image, 3, stride=1)
+    def mean(image: Tensor) -> Tensor:  # several times as fast on a CPU as an average pooling
+        rows = image[..., :-2, :] + image[..., 1:-1, :] + image[..., 2:, :]
+        return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
 
     mean_x, mean_y = mean(x), mean(y)
     variance_x, variance_y = mean(x * x) - mean_x * mean_x, mean(y * y) - mean_y * mean_y
@@ -116,6 +117,22 @@ def smoothness_loss(disparity: Tensor, image: Tensor) -> Tensor:
     return steps[0].mean() + steps[1].mean()
 
 
+def flip_consistency_loss(disparity: Tensor, mirrored: Tensor) -> Tensor:
+    """Mean difference between the disparity of a picture and that of its mirror image, mirrored back.
+
+    Both are divided by their means, so that the loss is blind to scale.
+
+    Args:
+        disparity: (B, 1, H, W) in (0, 1).
+        mirrored: likewise, of the picture flipped left to right.
+
+    Reference:
+        Godard et al. 2017, section 3.2, for a pair of views.
+    """
+    a, b = (d / d.mean((2, 3), keepdim=True) for d in (disparity, mirrored.flip(3)))
+    return (a - b).abs().mean()
+
+
 def reproject(
     neighbour: Tensor, disparity: Tensor, T: Tensor, K: Tensor, *, min_depth: float = 0.1, max_depth: float = 100.0
 ) -> Tensor:
@@ -144,6 +161,7 @@ def self_supervised_depth_loss(
     alpha: float = 0.8,
     smoothness: float = 1e-3,
     automask: bool = True,
+    sizes: int = 1,
     min_depth: float = 0.1,
     max_depth: float = 100.0,
 ) -> Tensor:
@@ -161,6 +179,8 @@ def self_supervised_depth_loss(
         alpha: see `photometric_error`.
         smoothness: weight of the smoothness at the finest scale; halves from scale to scale.
         automask: drop the pixels that stand still, see `reprojection_loss`.
+        sizes: at how many sizes images are compared, each half the one before, and their errors added up: a difference
+            of colours leads no further than an edge is wide, and small pictures have wide edges. 1 in the paper.
         min_depth: see `geometry.disparity_to_depth`.
         max_depth: likewise.
 
@@ -169,15 +189,26 @@ def self_supervised_depth_loss(
     """
     cameras = [K] * len(neighbours) if isinstance(K, Tensor) else K
     views = list(zip(neighbours, poses, cameras, strict=True))
-    still = _minimum_error(neighbours, target, alpha) if automask else None
-    height, width = target.shape[-2:]
+    targets = _halvings(target, sizes)
+    stills = _minimum_errors(neighbours, targets, alpha) if automask else [None] * sizes
     losses = []
     for scale, disparity in enumerate(disparities):
-        disparity = resize(disparity, (height, width), align_corners=True)
+        disparity = resize(disparity, target.shape[-2:], align_corners=True)
         warped = [reproject(n, disparity, T, k, min_depth=min_depth, max_depth=max_depth) for n, T, k in views]
-        error = _masked_mean(_minimum_error(warped, target, alpha), still)
-        losses.append(error + smoothness / 2**scale * smoothness_loss(disparity, target))
+        errors = _minimum_errors(warped, targets, alpha)
+        losses.append(smoothness / 2**scale * smoothness_loss(disparity, target))
+        losses[-1] = losses[-1] + sum(map(_masked_mean, errors, stills))
     return torch.stack(losses).mean()
+
+
+def _halvings(image: Tensor, sizes: int) -> list[Tensor]:
+    return [image if i == 0 else F.avg_pool2d(image, 2**i) for i in range(sizes)]
+
+
+def _minimum_errors(images: Sequence[Tensor], targets: list[Tensor], alpha: float) -> list[Tensor]:
+    """`_minimum_error` at every size."""
+    sized = zip(*(_halvings(image, len(targets)) for image in images), strict=True)
+    return [_minimum_error(some, target, alpha) for some, target in zip(sized, targets, strict=True)]
 
 
 class ReprojectionLoss(nn.Module):
@@ -213,11 +244,12 @@ class SelfSupDepthLoss(nn.Module):
         alpha: float = 0.8,
         smoothness: float = 1e-3,
         automask: bool = True,
+        sizes: int = 1,
         min_depth: float = 0.1,
         max_depth: float = 100.0,
     ) -> None:
         super().__init__()
-        self.alpha, self.smoothness, self.automask = alpha, smoothness, automask
+        self.alpha, self.smoothness, self.automask, self.sizes = alpha, smoothness, automask, sizes
         self.min_depth, self.max_depth = min_depth, max_depth
 
     def forward(
@@ -237,6 +269,7 @@ class SelfSupDepthLoss(nn.Module):
             alpha=self.alpha,
             smoothness=self.smoothness,
             automask=self.automask,
+            sizes=self.sizes,
             min_depth=self.min_depth,
             max_depth=self.max_depth,
         )
