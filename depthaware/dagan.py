@@ -74,6 +74,8 @@ class DaGAN(nn.Module):
         blend: compose the decoded frame with the deformed source, see `DepthAwareGenerator`.
         depth_encoder: name of any timm ResNet.
         depth_channels: widths of the depth decoder, full resolution first.
+        depth_range: nearest and farthest depth that the depth network was trained with, see
+            `geometry.disparity_to_depth`; nothing but point clouds depends on it.
         keypoint_width: block expansion of the detector's hourglass.
         motion_width: block expansion of the motion network's hourglass.
         hourglass_features: most channels in either hourglass.
@@ -101,6 +103,7 @@ class DaGAN(nn.Module):
         blend: bool = False,
         depth_encoder: str = "resnet18.tv_in1k",
         depth_channels: tuple[int, ...] | list[int] = (16, 32, 64, 128, 256),
+        depth_range: tuple[float, float] | list[float] = (0.1, 100.0),
         keypoint_width: int = 32,
         motion_width: int = 64,
         hourglass_features: int = 1024,
@@ -115,10 +118,12 @@ class DaGAN(nn.Module):
         arguments = dict(locals())
         super().__init__()
         names = list(inspect.signature(DaGAN).parameters)
-        self.config: dict[str, Any] = {name: arguments[name] for name in names} | {"depth_channels": [*depth_channels]}
+        lists = {"depth_channels": [*depth_channels], "depth_range": [*depth_range]}
+        self.config: dict[str, Any] = {name: arguments[name] for name in names} | lists
         if not isinstance(image_size, int) or image_size < 1:
             raise ValueError(f"image_size: expected a number of pixels, got {image_size!r}")
         self.image_size = image_size
+        self.depth_range = self.config["depth_range"]
         self.depth_net = None
         if keypoint_input != "rgb" or attention == "cross":
             self.depth_net = SelfSupDepthNet(depth_encoder, decoder_channels=tuple(depth_channels))

@@ -64,7 +64,7 @@ def grey_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | T
 
 
 def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
-    """One point a pixel, as a camera whose focal length is the picture's longer side would see it.
+    """One point a pixel, as a portrait lens sees it, whose focal length is 1.6 times the picture's longer side.
 
     Args:
         model: any with a depth network.
@@ -74,9 +74,11 @@ def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
         (H W, 3), x right, y up, z towards the viewer, in the depth network's arbitrary unit.
     """
     height, width = image.shape[:2]
-    focal = float(max(height, width))
+    focal = 1.6 * max(height, width)  # which the depth was learned with, see examples/train_depth.py
     K = torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-    points = backproject(disparity_to_depth(estimate_disparity(model, image).cpu()), K[None])
+    near, far = model.depth_range
+    depth = disparity_to_depth(estimate_disparity(model, image).cpu(), min_depth=near, max_depth=far)
+    points = backproject(depth, K[None])
     return (points[0].flatten(1).T * torch.tensor([1.0, -1.0, -1.0])).numpy()
 
 
