@@ -1,128 +1,171 @@
-"""Training clips in memory: frame pairs and triples of persons drawn with equal chance."""
+"""Random samples of training clips, each a function of (seed, index) alone, and batches of them."""
 
-import argparse
-import csv
-import dataclasses
-from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import av
 import numpy as np
 import torch
+from colour_jitter import ColourMap, random_colour_map
+from options import parse
+from stored_clips import Clips, read_clip
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-Options = TypeVar("Options")
+__all__ = ["Clips", "FramePairs", "FrameTriples", "batches", "parse", "read_clip"]
 
-
-def parse(options: type[Options], description: str | None) -> Options:
-    """Command-line flags from the fields of a dataclass; their defaults and types are the dataclass's."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for field in dataclasses.fields(options):  # type: ignore[arg-type]
-        flag = "--" + field.name.replace("_", "-")
-        how: dict[str, Any] = {"type": type(field.default)}
-        if isinstance(field.default, bool):
-            how = {"action": argparse.BooleanOptionalAction}
-        parser.add_argument(flag, default=field.default, help=field.metadata.get("help", " "), **how)
-    return options(**vars(parser.parse_args()))
+Rng = np.random.Generator
 
 
-def read_clip(path: Path, size: int, every: int = 1) -> np.ndarray:
-    """Every `every`-th frame of a clip, area-averaged to (T, size, size, 3) uint8."""
-    frames = []
-    with av.open(path) as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            if index % every == 0:
-                small = frame.reformat(width=size, height=size, format="rgb24", interpolation="AREA")
-                frames.append(small.to_ndarray())
-    return np.stack(frames)
+class FramePairs(Dataset):
+    """Endless pairs of a source and a driving frame of one clip.
 
-
-class Clips:
-    """Clips of one split of a folder with `manifest.csv` (name, kind, split, identity) and `<split>/clips/*.mp4`.
+    Sample `index` is drawn by ``np.random.default_rng([seed, index])`` alone: a person with equal chance, one of their
+    clips, then two different frames, all alike likely. So it is the same whatever was read before, on any rank and in
+    any worker, and a run resumes by starting at a later index. Clips that cannot be read are drawn again.
 
     Args:
-        folder: the data.
-        size: side of the frames.
-        split: "train" or "test".
-        every: keep every n-th frame, to save memory.
-        hold_out: leave out this many identities (the last by name), to validate on.
-        held_out: load those identities instead of the others.
+        clips: where the frames come from.
+        seed: for other samples.
+        candidates: of so many drivers the one that differs most from the source is kept: most pairs of a talking head
+            hardly move, and teach little.
+        augment: flip every other pair, and change its colours, alike for both frames (see `random_colour_map`).
+    """
+
+    def __init__(self, clips: Clips, *, seed: int = 0, candidates: int = 1, augment: bool = True) -> None:
+        self.clips, self.seed, self.candidates, self.augment = clips, seed, candidates, augment
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        source, driving = _to_tensors(_draw(self.clips, rng, 2, self._choose), rng, self.augment)
+        return source, driving
+
+    def _choose(self, name: str, length: int, rng: Rng) -> np.ndarray:
+        source = int(rng.integers(length))
+        drivers = (source + rng.integers(1, length, self.candidates)) % length
+        frames = self.clips.read(name, [source, *drivers.tolist()])
+        return frames if len(frames) == 2 else frames[[0, 1 + int(_motion(frames[0], frames[1:]).argmax())]]
+
+
+class FrameTriples(Dataset):
+    """Endless triples of a frame and an earlier and a later one.
+
+    Drawn like `FramePairs`, with the same law. Without `min_motion` both are equally far away, 1 to `max_gap` frames.
+
+    Args:
+        clips: where the frames come from.
+        seed: for other samples.
+        max_gap: in frames.
+        min_motion: if positive, take on either side the nearest frame whose mean absolute difference to the middle one
+            (grey in [0, 1], at an eighth of the size) reaches this, else the one that differs most. A small baseline
+            lets the pose collapse.
+        augment: as in `FramePairs`; and half of all triples run backwards.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        size: int,
-        *,
-        split: str = "train",
-        every: int = 1,
-        hold_out: int = 0,
-        held_out: bool = False,
+        self, clips: Clips, *, seed: int = 0, max_gap: int = 4, min_motion: float = 0.0, augment: bool = True
     ) -> None:
-        with open(folder / "manifest.csv", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["kind"] == "clip" and row["split"] == split]
-        identities = sorted({row["identity"] for row in rows})
-        cut = len(identities) - hold_out
-        chosen = set(identities[cut:] if held_out else identities[:cut])
-        self.by_identity: dict[str, list[np.ndarray]] = defaultdict(list)
-        self.names: dict[str, np.ndarray] = {}
-        for row in rows:
-            if row["identity"] in chosen:
-                clip = read_clip(folder / split / "clips" / f"{row['name']}.mp4", size, every)
-                self.by_identity[row["identity"]].append(clip)
-                self.names[row["name"]] = clip
-        self.identities = sorted(self.by_identity)
+        if max_gap < 1:
+            raise ValueError(f"max_gap: expected at least 1, got {max_gap}")
+        self.clips, self.seed, self.max_gap, self.min_motion, self.augment = clips, seed, max_gap, min_motion, augment
 
-    def pairs(self, batch: int, rng: np.random.Generator, candidates: int = 2) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless (source, driving) batches (B, 3, S, S) in [0, 1] from one clip each.
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        frames = _draw(self.clips, rng, 3, self._moved if self.min_motion > 0 else self._evenly)
+        if self.augment and rng.random() < 0.5:
+            frames = frames[::-1]
+        earlier, target, later = _to_tensors(frames, rng, self.augment)
+        return earlier, target, later
 
-        Of `candidates` drivers the one that differs most from the source is kept: most pairs of a talking head hardly
-        move, and teach little.
-        """
-        while True:
-            yield _jitter(*self._stack([self._pair(rng, candidates) for _ in range(batch)], rng), rng=rng)
+    def _evenly(self, name: str, length: int, rng: Rng) -> np.ndarray:
+        gap = int(rng.integers(1, min(self.max_gap, (length - 1) // 2) + 1))
+        target = int(rng.integers(gap, length - gap))
+        return self.clips.read(name, [target - gap, target, target + gap])
 
-    def triples(self, batch: int, rng: np.random.Generator, max_gap: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Endless (earlier, target, later) batches, 1 to `max_gap` frames apart; a larger gap means more parallax."""
-        while True:
-            yield _jitter(*self._stack([self._triple(rng, max_gap) for _ in range(batch)], rng), rng=rng)
+    def _moved(self, name: str, length: int, rng: Rng) -> np.ndarray:
+        target = int(rng.integers(1, length - 1))
+        first = max(0, target - self.max_gap)
+        window = self.clips.read(name, range(first, min(length, target + self.max_gap + 1)))
+        middle = target - first
+        before, after = self._nearest(window[middle::-1]), self._nearest(window[middle:])
+        return window[[middle - before, middle, middle + after]]
 
-    def _clip(self, rng: np.random.Generator) -> np.ndarray:
-        clips = self.by_identity[self.identities[rng.integers(len(self.identities))]]
-        return clips[rng.integers(len(clips))]
-
-    def _pair(self, rng: np.random.Generator, candidates: int) -> list[np.ndarray]:
-        clip = self._clip(rng)
-        source = clip[rng.integers(len(clip))]
-        drivers = [clip[i] for i in rng.integers(len(clip), size=candidates)]
-        coarse = source[::8, ::8].astype(np.int16)
-        return [source, max(drivers, key=lambda frame: np.abs(coarse - frame[::8, ::8]).mean())]
-
-    def _triple(self, rng: np.random.Generator, max_gap: int) -> list[np.ndarray]:
-        clip = self._clip(rng)
-        gap = int(rng.integers(1, min(max_gap, (len(clip) - 1) // 2) + 1))
-        middle = int(rng.integers(gap, len(clip) - gap))
-        return [clip[middle - gap], clip[middle], clip[middle + gap]]
-
-    @staticmethod
-    def _stack(samples: list[list[np.ndarray]], rng: np.random.Generator) -> list[Tensor]:
-        flip = rng.random(len(samples)) < 0.5
-        groups = zip(*([f[:, ::-1] if flip[i] else f for f in frames] for i, frames in enumerate(samples)), strict=True)
-        return [torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float() / 255 for group in groups]
+    def _nearest(self, frames: np.ndarray) -> int:
+        """Number of the first frame that moved enough from frame 0, or of the one that moved most."""
+        motion = _motion(frames[0], frames[1:])
+        enough = np.flatnonzero(motion >= self.min_motion)
+        return 1 + int(enough[0] if len(enough) else motion.argmax())
 
 
-def _jitter(*frames: Tensor, rng: np.random.Generator, strength: float = 0.1) -> Any:
-    """Brightness, contrast and saturation of each sample by up to `strength`, alike for its frames."""
-    batch = len(frames[0])
-    brightness, contrast, saturation = torch.from_numpy(
-        rng.uniform(1 - strength, 1 + strength, (3, batch, 1, 1, 1))
-    ).float()
-    mean = frames[0].mean((1, 2, 3), keepdim=True)
-    result = []
-    for frame in frames:
-        frame = (frame - mean) * contrast + mean * brightness
-        grey = frame.mean(1, keepdim=True)
-        result.append(((frame - grey) * saturation + grey).clamp(0, 1))
-    return tuple(result)
+def _draw(clips: Clips, rng: Rng, least: int, choose: Callable[[str, int, Rng], np.ndarray]) -> np.ndarray:
+    """Frames (n, S, S, 3) of the first clip drawn that can be read."""
+    failed: dict[str, str] = {}
+    identities = list(clips.by_identity)
+    while len(failed) < len(clips.names):
+        names = clips.by_identity[identities[rng.integers(len(identities))]]
+        name = names[rng.integers(len(names))]
+        try:
+            return choose(name, clips.expect(name, least), rng)
+        except (ValueError, OSError) as error:
+            clips.drop(name, error)
+            failed[name] = clips.reason(error)
+    raise clips.nothing_left(failed)
+
+
+def _motion(frame: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each of `others` from `frame`, (n,): grey in [0, 1], at an eighth of the size."""
+    return np.abs(_coarse(others) - _coarse(frame[None])).mean(axis=(1, 2))
+
+
+def _coarse(frames: np.ndarray) -> np.ndarray:
+    block = min(8, frames.shape[1])
+    side = frames.shape[1] // block
+    grey = frames[:, : side * block, : side * block].reshape(-1, side, block, side, block * 3)
+    return grey.mean(axis=(2, 4)) / 255
+
+
+def _to_tensors(frames: np.ndarray, rng: Rng, augment: bool) -> tuple[Tensor, ...]:
+    colours = ColourMap(np.eye(3), np.zeros(3))
+    if augment:
+        frames = frames[:, :, ::-1] if rng.random() < 0.5 else frames
+        colours = random_colour_map(rng, frames)
+    return tuple(torch.from_numpy(colours(frames)))
+
+
+def batches(
+    dataset: Dataset, batch: int, *, start: int = 0, stop: int, rank: int = 0, world: int = 1, workers: int = 0
+) -> Iterator[tuple[Tensor, ...]]:
+    """This rank's parts of the whole batches of samples `start` to `stop`.
+
+    Step k of all ranks together is made of the samples from start + k batch on, of which each rank has a contiguous
+    part; what is left over at the end makes no batch.
+
+    Args:
+        dataset: `FramePairs` or `FrameTriples`.
+        batch: samples in a step, of all ranks together.
+        start: the first sample.
+        stop: the end, not included.
+        rank: of this process.
+        world: number of processes.
+        workers: processes that read ahead for this one; they share out `cache_gb`.
+
+    Raises:
+        ValueError: if a batch cannot be shared out evenly.
+    """
+    if batch < 1 or batch % world:
+        raise ValueError(f"batch: expected a multiple of the {world} processes, got {batch}")
+    share = batch // world
+    firsts = range(start + rank * share, stop - batch + rank * share + 1, batch)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=(list(range(first, first + share)) for first in firsts),
+        num_workers=workers,
+        worker_init_fn=_share_cache,
+        generator=torch.Generator(),  # else a number is drawn from the recipe's, and a resumed run goes another way
+        pin_memory=torch.cuda.is_available(),
+    )
+    return map(tuple, loader)
+
+
+def _share_cache(_: int) -> None:
+    worker: Any = get_worker_info()
+    worker.dataset.clips.cache_gb /= worker.num_workers

@@ -1,0 +1,69 @@
+"""Random changes of colour, as one affine map for all frames of a sample."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
+
+
+class ColourMap(NamedTuple):
+    """Colour -> matrix @ colour + offset.
+
+    Attributes:
+        matrix: (3, 3).
+        offset: (3,), for colours in [0, 1].
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (n, H, W, 3) -> float32 (n, 3, H, W) in [0, 1]."""
+        planes = np.ascontiguousarray(frames.transpose(0, 3, 1, 2), dtype=np.float32)
+        matrix, offset = (self.matrix / 255).astype(np.float32), self.offset.astype(np.float32)
+        result = np.empty_like(planes)
+        for out, row, shift in zip(result.swapaxes(0, 1), matrix, offset, strict=True):
+            # Not a matrix product, whose last bits may differ with the number of threads.
+            np.multiply(planes[:, 0], row[0], out=out)
+            out += planes[:, 1] * row[1]
+            out += planes[:, 2] * row[2]
+            out += shift
+        return np.clip(result, 0, 1, out=result)
+
+
+def colour_map(brightness: float, contrast: float, saturation: float, hue: float, mean: np.ndarray) -> ColourMap:
+    """Brightness, contrast, saturation and hue, one after the other, without clamping in between.
+
+    Args:
+        brightness: factor on the colours.
+        contrast: factor on what differs from the mean grey.
+        saturation: factor on what differs from the pixel's own luma.
+        hue: turn of the colours around the grey axis, in turns. torchvision means by its hue a turn of the H of HSV;
+            this is the rotation nearest to that which is linear, and keeps a colour's distance from grey.
+        mean: (3,), mean colour of the sample, in [0, 1].
+    """
+    grey = np.outer(np.ones(3), LUMA)
+    scale, shift = brightness * contrast, (1 - contrast) * brightness * (LUMA @ mean)
+    matrix = _rotation(hue) @ (saturation * np.eye(3) + (1 - saturation) * grey)
+    return ColourMap(matrix * scale, np.full(3, shift))  # grey stays grey in the matrix, and so the shift
+
+
+def _rotation(turns: float) -> np.ndarray:
+    """Rodrigues' formula around (1, 1, 1) / sqrt(3)."""
+    cosine, sine = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    return cosine * np.eye(3) + sine * cross + (1 - cosine) / 3
+
+
+def random_colour_map(rng: np.random.Generator, frames: np.ndarray, strength: float = 0.1) -> ColourMap:
+    """Brightness, contrast, saturation by a factor of 1 ± `strength`, hue by ± `strength` turns.
+
+    Args:
+        rng: where the four numbers come from.
+        frames: uint8 (n, H, W, 3), all that will be changed alike.
+        strength: 0.1 in the paper.
+    """
+    mean = frames[:, ::4, ::4].mean(axis=(0, 1, 2)) / 255  # a sixteenth of the pixels will do
+    brightness, contrast, saturation = 1 + rng.uniform(-strength, strength, 3)
+    return colour_map(brightness, contrast, saturation, rng.uniform(-strength, strength), mean)
