@@ -56,11 +56,12 @@ def _aligned(
 ) -> Tensor:
     height, width = target.shape[-2:]
     T = torch.eye(4, dtype=depth.dtype, device=depth.device).repeat(len(depth), 1, 1)
-    for factor in shrink:
-        there, here, far = (F.avg_pool2d(x.to(depth.dtype), factor) for x in (neighbour, target, depth))
-        camera = scale_intrinsics(K.to(depth.dtype), (height, width), (height // factor, width // factor))
-        for _ in range(steps):
-            T = _step(T, here, there, far, camera, tolerance)
+    with torch.autocast(depth.device.type, enabled=False):  # which would round coordinates
+        for factor in shrink:
+            there, here, far = (F.avg_pool2d(x.to(depth.dtype), factor) for x in (neighbour, target, depth))
+            camera = scale_intrinsics(K.to(depth.dtype), (height, width), (height // factor, width // factor))
+            for _ in range(steps):
+                T = _step(T, here, there, far, camera, tolerance)
     return T
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,15 @@ def read_card(folder: Path) -> str | None:
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model` from model.safetensors, strictly: every tensor there, of its shape, finite, and none left over."""
     path = folder / WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"{folder}: expected {CONFIG} and {WEIGHTS}, found no {WEIGHTS}")
+    load_tensors(model, path)
+
+
+def load_tensors(model: nn.Module, path: Path) -> None:
+    """Fill `model` from a safetensors file, strictly."""
     try:
         tensors = load_file(path)
-    except OSError as error:
-        raise ValueError(f"{folder}: expected {CONFIG} and {WEIGHTS}, found no {WEIGHTS}") from error
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
     check_fit(model.state_dict(), tensors, str(path))
@@ -170,15 +176,20 @@ def save(
 
 def push(model: nn.Module, repo_id: str, config: dict[str, Any], card: str | None, private: bool) -> str:
     """Upload the three files in one commit; returns its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, Path(folder), config, card)
+        return upload(Path(folder), repo_id, private=private)
+
+
+def upload(folder: Path, repo_id: str, *, files: Sequence[str] = (CONFIG, WEIGHTS, CARD), private: bool = False) -> str:
+    """Upload files of a folder in one commit to a repository, made if absent; returns the commit's URL."""
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder), config, card)
-        try:
-            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message="Upload depthaware weights"
-            ).commit_url
-        except Exception as error:  # as in `_download`
-            raise ValueError(f"Hub repository {repo_id!r}: {_reason(error)}") from error
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return api.upload_folder(
+            repo_id=repo_id, folder_path=folder, allow_patterns=list(files), commit_message="Upload depthaware weights"
+        ).commit_url
+    except Exception as error:  # as in `_download`
+        raise ValueError(f"Hub repository {repo_id!r}: {_reason(error)}") from error

@@ -31,9 +31,9 @@ import torch
 import torch.nn.functional as F
 from benchmark_training import training_rates
 from measure_attention import resident
+from options import run
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from training_clips import parse
 
 from depthaware import DaGAN, attention, optimize, read_image, read_video
 from depthaware.animation import animate_to_file
@@ -193,19 +193,19 @@ def time_variants(model: DaGAN, size: int, options: Options, batch: int) -> Tabl
     frames = {name: driving if ", batch" in name else driving[:2] for name in runs}
     exact = runs["reference"](driving[:2])
     table: Table = {}
-    for name, run in runs.items():
+    for name, draw in runs.items():
         with FlopCounterMode(display=False) as counter:  # warms up, too
-            difference = (run(frames[name])[:2] - exact).abs()
+            difference = (draw(frames[name])[:2] - exact).abs()
         psnr = -10 * difference.square().mean().clamp_min(1e-20).log10().item()
-        peak = peak_megabytes(lambda run=run, name=name: run(frames[name]), options.device)
+        peak = peak_megabytes(lambda draw=draw, name=name: draw(frames[name]), options.device)
         gigaflop = counter.get_total_flops() / 1e9 / len(frames[name])  # ONNX Runtime's are not seen
         row = {"gigaflop": gigaflop, "difference": difference.max().item(), "psnr": psnr, "megabytes": peak}
         table[name] = row
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
-        for name, run in runs.items():
+        for name, draw in runs.items():
             times[name].append(
-                seconds(lambda run=run, name=name: run(frames[name]), options.device) / len(frames[name])
+                seconds(lambda draw=draw, name=name: draw(frames[name]), options.device) / len(frames[name])
             )
     for name, row in table.items():
         row["milliseconds"] = 1e3 * statistics.median(times[name])
@@ -242,12 +242,12 @@ def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: tor
     }
     rate = matrix_rate(dtype, options.device)
     table: Table = {}
-    for name, run in parts.items():
+    for name, work in parts.items():
         count = 1 if name == "source, once" else batch
         with FlopCounterMode(display=False) as counter:
-            run()
+            work()
         gigaflop = counter.get_total_flops() / 1e9 / count
-        duration = statistics.median(seconds(run, options.device) for _ in range(options.rounds)) / count
+        duration = statistics.median(seconds(work, options.device) for _ in range(options.rounds)) / count
         table[name] = {"milliseconds": 1e3 * duration, "gigaflop": gigaflop, "share": gigaflop / duration / rate}
     return table
 
@@ -288,8 +288,8 @@ def time_files(options: Options) -> Table:
             }
             times: dict[str, list[float]] = {name: [] for name in stages}
             for round in range(options.rounds + 1):  # the first warms up
-                for name, run in stages.items():
-                    duration = seconds(run, options.device)
+                for name, stage in stages.items():
+                    duration = seconds(stage, options.device)
                     if round:
                         times[name].append(duration)
         rates = {name: len(frames) / statistics.median(values) for name, values in times.items()}
@@ -372,4 +372,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(parse(Options, __doc__))
+    run(main, Options, __doc__)

@@ -16,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from options import run
 from safetensors.torch import load_file
 from torch import Tensor
-from training_clips import parse, read_clip
+from train_depth import NETWORKS
+from training_clips import read_clip
 
 from depthaware import DaGAN, metrics
 from depthaware.depth import SelfSupDepthNet
@@ -87,10 +89,12 @@ def read_truth(data: Path, split: str, every: int = 1) -> Iterator[Truth]:
 
 
 class DepthModel(NamedTuple):
-    """A depth network, and the size that it was trained on."""
+    """A depth network, and the size and the range of depth that it was trained with."""
 
     net: SelfSupDepthNet
     size: int
+    near: float
+    far: float
 
 
 def load_depth(weights: str) -> DepthModel:
@@ -98,21 +102,22 @@ def load_depth(weights: str) -> DepthModel:
     folder = Path(weights)
     if (folder / "depth.safetensors").exists():
         options = json.loads((folder / "options.json").read_text())
-        widths = tuple(map(int, options["decoder_channels"].split(",")))
-        net = SelfSupDepthNet(options["encoder"], decoder_channels=widths)
+        encoder, widths = NETWORKS[options["network"]]
+        net = SelfSupDepthNet(encoder, decoder_channels=widths)
         net.load_state_dict(load_file(folder / "depth.safetensors"))
-        return DepthModel(net.eval(), options["size"])
+        return DepthModel(net.eval(), options["size"], options["near"], options["far"])
     model = DaGAN.from_pretrained(weights)
     if model.depth_net is None:
         raise ValueError(f"{weights}: is a model without depth")
-    return DepthModel(model.depth_net.eval(), model.image_size)
+    return DepthModel(model.depth_net.eval(), model.image_size, *model.depth_range)
 
 
 @torch.no_grad()
 def predict(model: DepthModel, images: Tensor, batch: int = 16) -> Tensor:
     """Depth (T, 1, S, S) of frames (T, 3, S, S), which the network sees at its own size."""
     disparities = [model.net(_fit(some, model.size), scales=1)[0] for some in images.split(batch)]
-    return disparity_to_depth(_fit(torch.cat(disparities), images.shape[-1]))
+    disparity = _fit(torch.cat(disparities), images.shape[-1])
+    return disparity_to_depth(disparity, min_depth=model.near, max_depth=model.far)
 
 
 def _fit(image: Tensor, size: int) -> Tensor:
@@ -173,4 +178,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(parse(Options, __doc__))
+    run(main, Options, __doc__)

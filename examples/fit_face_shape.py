@@ -9,11 +9,11 @@ python examples/fit_face_shape.py --data FOLDER
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from options import run
 from torch import Tensor
-from training_clips import Clips, parse
+from training_clips import Clips
 
 from depthaware.extractors import load
 from depthaware.extractors.head_pose import STABLE
@@ -68,13 +68,14 @@ def _orthonormal(cameras: Tensor) -> Tensor:
 
 def main(options: Options) -> None:
     detect = load("landmarks", "dlib")
-    clips = Clips(Path(options.data), 256, split=options.split, every=options.every).names.values()
-    landmarks = torch.cat([detect(torch.from_numpy(clip).permute(0, 3, 1, 2) / 255) for clip in clips])
+    clips = Clips(options.data, 256, split=options.split, cache_gb=0)
+    frames = (clips.read(name, range(0, clips.length(name), options.every)) for name in clips.names)
+    landmarks = torch.cat([detect(torch.from_numpy(some).permute(0, 3, 1, 2) / 255) for some in frames])
     found = landmarks.isfinite().all(2).all(1)
-    print(f"{len(clips)} clips, {len(found)} frames, a face in {found.sum()}")
+    print(f"{len(clips.names)} clips, {len(found)} frames, a face in {found.sum()}")
     for index, point in zip(STABLE, generic_face(landmarks[found], options.width, options.protrusion), strict=True):
         print(f"    ({', '.join(f'{value:.1f}' for value in point.tolist())}),  # {index}")
 
 
 if __name__ == "__main__":
-    main(parse(Options, __doc__))
+    run(main, Options, __doc__)

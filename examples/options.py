@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import inspect
 import os
+import re
 import sys
 import time
 import warnings
@@ -15,13 +17,20 @@ Options = TypeVar("Options")
 def parse(options: type[Options], description: str | None) -> Options:
     """Command-line flags from the fields of a dataclass; their defaults and types are the dataclass's."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    meanings = _comments(options)
     for field in dataclasses.fields(options):  # type: ignore[arg-type]
         flag = "--" + field.name.replace("_", "-")
         how: dict[str, Any] = {"type": type(field.default)}
         if isinstance(field.default, bool):
             how = {"action": argparse.BooleanOptionalAction}
-        parser.add_argument(flag, default=field.default, help=field.metadata.get("help", " "), **how)
+        parser.add_argument(flag, default=field.default, help=meanings.get(field.name, " "), **how)
     return options(**vars(parser.parse_args()))
+
+
+def _comments(options: type) -> dict[str, str]:
+    """What stands behind each field in the source."""
+    source = "".join(inspect.getsource(part) for part in reversed(options.__mro__[:-1]))
+    return {name: text.replace("%", "%%") for name, text in re.findall(r"^    (\w+): .*?  # (.*)$", source, re.M)}
 
 
 def run(main: Callable[[Options], object], options: type[Options], description: str | None) -> None:

@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from head_renderer import Stage
 from head_shape import Expression
+from options import run
 from torch import Tensor
-from training_clips import parse
 
 from depthaware.geometry import pose_matrix
 from depthaware.output import whole_file
@@ -196,4 +196,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(parse(Options, __doc__))
+    run(main, Options, __doc__)

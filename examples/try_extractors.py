@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from options import run
 from torch import Tensor
-from training_clips import parse
 
 import depthaware
 from depthaware.extractors import available, load
@@ -62,4 +62,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(parse(Options, __doc__))
+    run(main, Options, __doc__)

@@ -6,6 +6,7 @@ taken on trust. ``console`` runs its ``$`` lines and compares what they print. O
 """
 
 import ast
+import dataclasses
 import importlib
 import re
 import shlex
@@ -172,7 +173,8 @@ def run_command(command: list[str], where: str, capsys) -> None:
         code = main(command[1:])
         output = capsys.readouterr()
         assert code == 0, f"{where}: {shlex.join(command)}\n{output.out}{output.err}"
-    elif command[0] == "python":
+    elif command[0] in ("python", "torchrun"):
+        command = command[[word.startswith("examples/") for word in command].index(True) - 1 :]
         known = options(ROOT / command[1])
         unknown = {word for word in command if word.startswith("--")} - known
         assert not unknown, f"{where}: {command[1]} knows {known}, not {unknown}"
@@ -182,9 +184,8 @@ def run_command(command: list[str], where: str, capsys) -> None:
 
 def options(recipe: Path) -> set[str]:
     """The flags of a recipe in examples/, which are the fields of its `Options`."""
-    classes = [node for node in ast.parse(recipe.read_text()).body if isinstance(node, ast.ClassDef)]
-    fields = [field for node in classes if node.name == "Options" for field in node.body]
-    return {"--" + ast.unparse(field.target).replace("_", "-") for field in fields if isinstance(field, ast.AnnAssign)}
+    fields = dataclasses.fields(importlib.import_module(recipe.stem).Options)
+    return {"--" + field.name.replace("_", "-") for field in fields}
 
 
 def run_console(block: Block, where: str, capsys) -> None:

@@ -187,6 +187,8 @@ def self_supervised_depth_loss(
     Reference:
         Hong et al. 2022, section 3.1; Godard et al. 2019, section 3.
     """
+    if sizes < 1:
+        raise ValueError(f"sizes: expected at least 1, got {sizes}")
     cameras = [K] * len(neighbours) if isinstance(K, Tensor) else K
     views = list(zip(neighbours, poses, cameras, strict=True))
     targets = _halvings(target, sizes)

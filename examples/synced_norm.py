@@ -1,0 +1,46 @@
+"""Batch norm over the batches of all processes, also where PyTorch has none: on CPUs."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+def synchronise_batch_norms(network: nn.Module) -> None:
+    """Let the batch norms of a network see the whole batch; each process must have the same share of it."""
+    on_gpu = next(network.parameters()).is_cuda
+    for module in network.modules():
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else _synced(child))
+
+
+def _synced(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    norm.__class__ = SyncedBatchNorm2d  # same tensors, same names
+    return norm
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose statistics are those of the batches of all processes together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.track_running_stats:
+            return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        values = x.float()
+        # In two passes: the difference of a mean square and a squared mean would lose digits.
+        mean = all_reduce(values.sum((0, 2, 3))) / count
+        variance = all_reduce((values - mean[:, None, None]).square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / (count - 1), momentum)
+        scale = torch.rsqrt(variance + self.eps)
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], values, scale[:, None, None]).to(x.dtype)
+
+
+__all__ = ["SyncedBatchNorm2d", "synchronise_batch_norms"]
