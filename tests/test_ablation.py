@@ -1,0 +1,246 @@
+"""All rows of the ablation get the same, and its tables say what was measured."""
+
+import csv
+import dataclasses
+import json
+import shutil
+import sys
+from math import nan
+from pathlib import Path
+
+import ablation
+import ablation_table
+import numpy as np
+import pytest
+import train_dagan
+import train_depth
+from ablation import ROWS, Options, Outcome
+from ablation_table import Row, difference, table
+from clips import make_clip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_clips import read_clip
+
+from depthaware.extractors.dlib_faces import dlib_faces
+
+COUNTS = {"train": 4, "test": 3}
+SMALL = dict(size=64, batch=2, images=2, depth_images=2, hold_out=1, every=5, metrics="l1,psnr", cpu=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Persons, each with a clip of moving noise; the first of either split with two."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = [("name", "kind", "split", "identity")]
+    for split, count in COUNTS.items():
+        (folder / split / "clips").mkdir(parents=True)
+        for number in range(count + 1):
+            name, person = f"{split}{number}", f"{split}{max(number, 1)}"
+            coarse = np.random.default_rng([number, count]).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+            images = [np.roll(coarse.repeat(16, 0).repeat(16, 1), 2 * i, axis=1) for i in range(8)]
+            make_clip(folder / split / "clips" / f"{name}.mp4", size=(64, 64), frames=8, images=images)
+            lines.append((name, "clip", split, person))
+    with open(folder / "manifest.csv", "w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stood_in(data, tiny_weights, tmp_path_factory) -> tuple[Path, list[train_dagan.Options]]:
+    """The folder of an ablation in which all rows have the same weights, and what it would have trained."""
+    folder, seen = tmp_path_factory.mktemp("ablation"), []
+
+    def train(recipe: train_dagan.Options) -> None:
+        seen.append(recipe)
+        shutil.copytree(tiny_weights, Path(recipe.output) / "weights")
+        (Path(recipe.output) / "stats.jsonl").write_text('{"images": 2, "seconds": 1.5}\n')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_dagan, "main", train)
+        patch.setattr(train_depth, "main", lambda recipe: None)
+        options = Options(data=str(data), output=str(folder), **SMALL)
+        for rows, seeds in (("Baseline,DaGAN", "3"), ("Baseline,DaGAN", "3,5"), ("Baseline", "3")):
+            ablation.main(dataclasses.replace(options, rows=rows, seeds=seeds))
+    return folder, seen
+
+
+def test_all_rows_of_a_seed_come_before_the_next_and_none_twice(stood_in):
+    expected = [(3, "none"), (3, "cross"), (5, "none"), (5, "cross")]
+    assert [(recipe.seed, recipe.attention) for recipe in stood_in[1]] == expected
+    runs = json.loads((stood_in[0] / "ablation.json").read_text())["runs"]  # the last call asked for one of them alone
+    assert [(run["seed"], run["row"]) for run in runs] == [(s, row) for s in (3, 5) for row in ("Baseline", "DaGAN")]
+    assert {run["seconds"] for run in runs} == {1.5}
+
+
+def test_rows_get_the_same_but_for_what_makes_the_row():
+    recipes = [ablation.row_options(Options(), row, 0) for row in ROWS]
+    makes = ("num_keypoints", "keypoint_distance", "keypoint_input", "attention")
+    for field in dataclasses.fields(train_dagan.Options):
+        if field.name not in (*makes, "output"):
+            assert len({getattr(recipe, field.name) for recipe in recipes}) == 1, field.name
+    assert len({recipe.output for recipe in recipes}) == 9
+    assert len({tuple(getattr(recipe, name) for name in makes) for recipe in recipes}) == 9
+
+
+def test_with_the_same_weights_no_row_differs(stood_in):
+    found = json.loads((stood_in[0] / "ablation.json").read_text())
+    assert difference(found, DAGAN, "l1") == (0, 0, 0, (0, 0))
+    assert "**" not in (stood_in[0] / "ablation.md").read_text().replace(ablation_table.DIFFERENCES, "")
+
+
+def test_copying_is_the_difference_to_the_first_frame(stood_in):
+    found = json.loads((stood_in[0] / "ablation.json").read_text())
+    assert found["persons"] == [0, 0, 1, 2]
+    for number, copied in enumerate(found["copy"]["l1"]):
+        frames = read_clip(stood_in[0] / "clips64" / "test" / "clips" / f"test{number}.mp4", 64).astype(float)
+        assert copied == pytest.approx(np.abs(frames[5] - frames[0]).mean() / 255, abs=2e-6)
+
+
+def test_small_clips_are_the_large_ones(data, tmp_path):
+    options = Options(data=str(data), output=str(tmp_path), size=48)
+    ablation.small_clips(options)
+    folder = ablation.clips_folder(options)
+    written = sorted(path.relative_to(folder) for path in folder.rglob("*.mp4"))
+    assert written == sorted(path.relative_to(data) for path in data.rglob("*.mp4"))
+    for path in written:
+        small, large = read_clip(folder / path, 48).astype(float), read_clip(data / path, 48).astype(float)
+        assert len(small) == 8 and np.abs(small - large).mean() < 10
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
+    (folder / "manifest.csv").unlink()
+    for _ in range(2):
+        ablation.small_clips(options)
+        assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
+
+
+def test_clips_of_other_data_are_refused(data, stood_in, tmp_path):
+    with pytest.raises(ValueError, match=f"^--data {tmp_path}: expected a manifest.csv .* found none$"):
+        ablation.small_clips(Options(data=str(tmp_path), output=str(stood_in[0])))
+    text = (data / "manifest.csv").read_text()
+    (tmp_path / "manifest.csv").write_text(text.replace("test2,clip,test,", "test2,clip,train,"))
+    with pytest.raises(ValueError, match=r"clips64/manifest.csv: has other clips than --data .*; choose another"):
+        ablation.small_clips(Options(data=str(tmp_path), output=str(stood_in[0])))
+
+
+def test_two_rows_are_really_trained(data, tmp_path):
+    options = Options(data=str(data), output=str(tmp_path), seeds="0", rows="Baseline,DaGAN", **SMALL)
+    ablation.main(options)
+    found = json.loads((tmp_path / "ablation.json").read_text())
+    baseline, dagan = found["runs"]
+    assert dagan["parameters"] > baseline["parameters"] and baseline["gate"] is None and dagan["gate"] is not None
+    assert all(run["seconds"] > 0 and run["scores"]["l1"] != found["copy"]["l1"] for run in found["runs"])
+
+
+def test_runs_of_other_options_are_not_mixed(data, stood_in):
+    before = (stood_in[0] / "ablation.json").read_text()
+    options = Options(data=str(data), output=str(stood_in[0]), **{**SMALL, "images": 6})
+    with pytest.raises(ValueError, match=r"ablation.json: is of runs with --images 2, got 6; .* another --output$"):
+        ablation.main(options)
+    assert (stood_in[0] / "ablation.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(rows="Baseline,dagan"), "--rows: expected all or some of Baseline, .*, got 'dagan'"),
+        (dict(seeds="0,a"), "--seeds: expected whole numbers from 0 on, separated by commas, got '0,a'"),
+        (dict(metrics="l1,ssm"), "--metrics: expected l1 and any of ssim, .*, got 'ssm'"),
+        (dict(metrics="ssim"), "--metrics: expected l1 and any of ssim, .*, got no l1 in 'ssim'"),
+        (dict(network="nano"), "--network: expected mini or tiny or paper, got 'nano'"),
+        (dict(precision="half"), "--precision: expected auto, bfloat16 or float32, got 'half'"),
+        (dict(depth="nowhere"), "--depth nowhere: expected a folder of train_depth.py, found no depth.safetensors"),
+        (dict(metrics="l1,akd"), "extractor 'dlib': needs dlib-bin, .*"),
+    ],
+)
+def test_a_mistake_shows_before_anything_is_made(wrong, message, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dlib", None)  # as if it were not installed
+    dlib_faces.cache_clear()
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        ablation.main(Options(**{"output": str(tmp_path / "out"), "metrics": "l1", **wrong}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ablation.machine(Options(cpu=True))["commit"] == ""
+
+
+def test_runs_of_two_machines_name_both():
+    once = ablation.together({"commit": "a", "torch": "2"}, {"commit": "b", "torch": "2", "precision": "float32"})
+    assert once == {"commit": "a and b", "torch": "2", "precision": "float32"}
+    assert ablation.together(once, {"commit": "b", "torch": "2", "precision": "float32"}) == once
+
+
+# The tables
+
+PERSONS = [0, 0, 1, 2, 2, 2]
+FDN: Row = ROWS[1]
+DAGAN: Row = ROWS[4]
+scores = st.lists(st.floats(0.01, 1), min_size=6, max_size=6)
+
+
+def found_of(runs: dict[tuple[str, int], list[float]]) -> dict:
+    """What ablation.py would have written for these values of L1."""
+    outcomes = [Outcome(row, seed, 10, 1.0, None, 1.0, {"l1": values}) for (row, seed), values in runs.items()]
+    options = {"images": 1, "size": 64, "batch": 8, "learning_rate": 1e-3}
+    rows, lists = [row._asdict() for row in ROWS], [outcome._asdict() for outcome in outcomes]
+    copy = {"l1": [0.5] * 6}
+    return dict(machine={}, options=options, rows=rows, persons=PERSONS, pairs=9, copy=copy, runs=lists)
+
+
+@settings(max_examples=15, deadline=None)
+@given(base=scores, shift=st.floats(-0.5, 0.5))
+def test_a_shift_of_all_scores_is_the_difference_and_its_interval(base, shift):
+    moved = [x + shift for x in base]
+    got = difference(found_of({("Baseline", 0): base, ("w/ FDN", 0): moved}), FDN, "l1")
+    assert np.allclose([got.mean, got.low, got.high, *got.seeds], shift, atol=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(base=st.lists(scores, min_size=2, max_size=2), ours=st.lists(scores, min_size=2, max_size=2))
+def test_every_person_counts_once_and_every_seed_is_compared_with_itself(base, ours):
+    runs = {("Baseline", s): base[s] for s in (0, 1)} | {("w/ FDN", s): ours[s] for s in (1, 0)}
+    got = difference(found_of(runs), FDN, "l1")
+    first, second = (np.subtract(ours[s], base[s]) for s in (0, 1))
+    people = [(d[0] + d[1]) / 6 + d[2] / 3 + (d[3] + d[4] + d[5]) / 9 for d in (first, second)]
+    assert np.allclose(got.seeds, people) and np.isclose(got.mean, sum(people) / 2)
+    assert got.low <= got.mean <= got.high or np.isclose(got.low, got.high)
+
+
+def test_a_clip_without_a_face_counts_in_no_row():
+    runs = {("Baseline", 0): [0.2, 0.4, 0.3, 0.6, 0.6, 0.6], ("w/ FDN", 0): [0.1, nan, 0.2, 0.3, 0.3, 0.3]}
+    runs[("DaGAN", 0)] = [0.9, 0.9, nan, 0.9, 0.9, 0.9]
+    found = found_of(runs)
+    found["copy"]["l1"] = [0.5, 0.5, 0.5, nan, 0.5, 0.5]
+    text = table(found)  # left are clip 0, of person 0, and clips 4 and 5, of person 2
+    assert "L1 of 2 persons" in text and "nan" not in text
+    assert "| copying the source | | | | 0.5000 |" in text and "| Baseline | 10 | 1 |  | 0.4000 |" in text
+    assert difference(found, FDN, "l1").mean == pytest.approx((-0.1 - 0.3) / 2)
+
+
+def test_a_metric_that_no_clip_has_is_left_out():
+    found = found_of({("Baseline", 0): [0.2] * 6, ("w/ FDN", 0): [0.1] * 6})
+    found["copy"]["akd"] = [nan] * 6
+    for run in found["runs"]:
+        run["scores"]["akd"] = [1.0] * 6
+    assert "AKD of 0 persons" in table(found) and "AKD ↓" not in table(found)
+
+
+def test_rows_without_a_common_seed_are_not_compared():
+    assert "L1 of each seed" not in table(found_of({("Baseline", 0): [0.2] * 6, ("w/ FDN", 1): [0.1] * 6}))
+
+
+def test_a_seed_that_is_not_finished_is_left_out_of_the_difference():
+    runs = {("Baseline", 0): [0.2] * 6, ("w/ FDN", 0): [0.3] * 6, ("Baseline", 1): [0.9] * 6}
+    assert difference(found_of(runs), FDN, "l1").seeds == pytest.approx((0.1,))
+
+
+@pytest.mark.parametrize("second, bold", [(0.15, True), (0.25, False)])
+def test_bold_is_what_every_seed_agrees_on(second, bold):
+    runs = {("Baseline", s): [0.2] * 6 for s in (0, 1)} | {("w/ FDN", 0): [0.1] * 6, ("w/ FDN", 1): [second] * 6}
+    mean = (second - 0.3) / 2
+    assert (f"**{mean:+.4f}** [{mean:+.4f}, {mean:+.4f}]" in table(found_of(runs))) is bold
+
+
+def test_the_page_shows_the_figures_of_its_file():
+    page = ablation_table.PAGE.read_text()
+    assert ablation_table.BLOCK.search(page) and ablation_table.filled(page) == page
