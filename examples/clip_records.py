@@ -48,8 +48,11 @@ def drop(record: Record, start: float, seconds: float, reason: str) -> Record:
 
 
 def stamp_of(path: Path) -> list[int]:
-    """Tells whether a source is another than before."""
-    stat = path.stat()
+    """Tells whether a source is another than before; empty if there is none, as behind a link that leads nowhere."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
     return [stat.st_size, stat.st_mtime_ns]
 
 
@@ -76,7 +79,11 @@ def forget(output: Path, source: str) -> None:
         clip.unlink()
 
 
+def legible(text: str) -> str:
+    """Names of files need not be text: what is none of one shows as its code, as in the tables."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    # Names of files need not be text; they come out as they went in.
-    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *sorted(rows)])

@@ -112,15 +112,15 @@ def find_shots(video: Video, find: Finder, per_second: float) -> tuple[list[Shot
     stride = max(1, min(video.size) // 50)
     shots: list[tuple[int, list[Look]]] = []
     times: list[Fraction] = []
-    before, changes = None, [0.0]
+    before, changes, count = None, 0.0, 1
     for index, frame in enumerate(video):
         small = frame.image[::stride, ::stride].mean(axis=2) / 255
         change = 1.0 if before is None else float(np.abs(small - before).mean())
-        if before is None or change > max(CUT, RESTLESS * float(np.mean(changes))):
+        if before is None or change > max(CUT, RESTLESS * changes / count):
             shots.append((index, []))
-            changes = [0.0]
+            changes, count = 0.0, 1
         else:
-            changes.append(change)
+            changes, count = changes + change, count + 1
         first, looks = shots[-1]
         if (index - first) % step == 0:
             looks.append(Look(index, find(frame.image)))
@@ -133,12 +133,16 @@ def find_shots(video: Video, find: Finder, per_second: float) -> tuple[list[Shot
 def find_spans(shot: Shot, min_overlap: float) -> list[Span]:
     """Divide a shot, without a gap, where its face comes, goes, gets company or moves away."""
     groups: list[tuple[str, list[Look]]] = []
+    places = np.zeros(4)  # sum of those of the face in the last group
     for look in _forgive(shot.looks, min_overlap):
-        reason = _reason(look)
-        if groups and reason == groups[-1][0] and (reason or _stays(groups[-1][1], look, min_overlap)):
-            groups[-1][1].append(look)
+        reason, face = _reason(look), look.faces[0] if look.faces else Box(0, 0, 0, 0)
+        known, looks = groups[-1] if groups else (None, [])
+        if reason == known and (reason or overlap(Box(*places / len(looks)), face) >= min_overlap):
+            looks.append(look)
+            places += face
         else:
             groups.append((reason, [look]))
+            places = np.array(face, float)
     # Nobody has seen what is between two looks, so each gets half of it.
     edges = [(a[-1].frame + b[0].frame + 1) // 2 for (_, a), (_, b) in pairwise(groups)]
     ends = zip([shot.first, *edges], [*edges, shot.last], groups, strict=True)
@@ -150,11 +154,6 @@ def _reason(look: Look) -> str:
         return "no face"
     rivals = [face for face in look.faces[1:] if face.area >= RIVAL * look.faces[0].area]
     return "several faces" if rivals else ""
-
-
-def _stays(looks: Sequence[Look], look: Look, min_overlap: float) -> bool:
-    mean = Box(*np.mean([other.faces[0] for other in looks], axis=0))
-    return overlap(mean, look.faces[0]) >= min_overlap
 
 
 def _forgive(looks: Sequence[Look], min_overlap: float) -> list[Look]:

@@ -1,4 +1,4 @@
-"""How fast training pairs are read: out of memory, and by seeking in clips with many key frames and with few.
+"""How fast training samples are read: out of memory, and by seeking in clips with many key frames and with few.
 
     python examples/measure_loading.py --data ../shared/faces --size 256 --pairs 300
 
@@ -15,7 +15,8 @@ import av
 import numpy as np
 import torch
 from options import run
-from training_clips import Clips, FramePairs, batches
+from torch.utils.data import Dataset
+from training_clips import Clips, FramePairs, FrameTriples, batches
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Options:
 
     data: str = "../shared/faces"
     size: int = 256
-    pairs: int = 300
+    pairs: int = 300  # and as many triples
     clips: int = 16
     batch: int = 10
     seed: int = 0
@@ -46,11 +47,18 @@ def encode(path: Path, frames: np.ndarray, options: dict[str, str]) -> None:
         output.mux(stream.encode(None))
 
 
-def pairs_per_second(clips: Clips, options: Options) -> float:
-    """Of one core's time, whole batches with all that is done to them; every clip was looked into before."""
-    clips.check()
+def report(title: str, clips: Clips, options: Options) -> None:
+    """Print pairs and triples per second of one core's time; every clip was looked into before."""
+    clips.check(3)
+    pairs, triples = FramePairs(clips, seed=options.seed), FrameTriples(clips, seed=options.seed)
+    speeds = [per_second(samples, options) for samples in (pairs, triples)]
+    print(f"{title:30}{speeds[0]:8.0f} pairs/s{speeds[1]:8.0f} triples/s", flush=True)
+
+
+def per_second(samples: Dataset, options: Options) -> float:
+    """Whole batches, with all that is done to them."""
     start = time.process_time()
-    for _ in batches(FramePairs(clips, seed=options.seed), options.batch, stop=options.pairs):
+    for _ in batches(samples, options.batch, stop=options.pairs):
         pass
     return options.pairs / (time.process_time() - start)
 
@@ -69,12 +77,11 @@ def main(options: Options) -> None:
             for i, name in enumerate(names):
                 encode(folder / f"{i}.mp4", original.read(name, range(original.length(name))), how)
             megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-            speed = pairs_per_second(Clips(folder, options.size, cache_gb=0), options)
-            print(f"{'by seeking, ' + title:30}{speed:8.0f} pairs/s   {megabytes:6.1f} MB", flush=True)
+            report(f"seeking, {title}, {megabytes:.1f} MB", Clips(folder, options.size, cache_gb=0), options)
         clips = Clips(folder, options.size, cache_gb=64)
         for name in clips.names:
             clips.read(name, [0])
-        print(f"{'out of memory':30}{pairs_per_second(clips, options):8.0f} pairs/s")
+        report("out of memory", clips, options)
 
 
 if __name__ == "__main__":

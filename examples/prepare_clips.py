@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Thread
 
 from clip_files import Sample, write_clip, write_shards
-from clip_records import Clip, Dropped, Record, drop, forget, load, record_path, save, stamp_of, write_table
+from clip_records import Clip, Dropped, Record, drop, forget, legible, load, record_path, save, stamp_of, write_table
 from face_crops import Crop, Span, central_face, central_square, divide, face_crop, face_finder, find_shots, find_spans
 from options import run
 from raw_videos import LAYOUTS, choose_layout, clip_prefix, find_raw, identity_of, split_of
@@ -70,7 +70,10 @@ def prepare(source: str, options: Options) -> Record:
         reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
         return save(output, drop(record, 0, 0, f"unreadable: {reason}"))
     spans = [span for shot in shots for span in find_spans(shot, options.min_overlap)]
-    return save(output, cut(record, video, spans, times, identity, options))
+    try:
+        return save(output, cut(record, video, spans, times, identity, options))
+    except ValueError as error:  # it was readable a moment ago
+        raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def cut(
@@ -201,17 +204,29 @@ def end_with_parent() -> None:
     Thread(target=wait, daemon=True).start()
 
 
-def finish(options: Options) -> None:
-    """The tables and shards, from the records of all sources."""
+def write_tables(options: Options, sources: Iterable[str]) -> tuple[list[Clip], list[Dropped]]:
+    """Write, and return, the rows of these sources; clips that somebody has deleted are left out."""
     output = Path(options.output)
-    records = [load(path) for path in sorted((output / ".done").glob("*.json"))]
-    clips = [clip for record in records for clip in record.clips]
+    records = [load(record_path(output, source)) for source in sources]
+    clips = [
+        clip
+        for record in records
+        for clip in record.clips
+        if (output / clip.split / "clips" / f"{clip.name}.mp4").exists()
+    ]
     dropped = [row for record in records for row in record.dropped]
     write_table(output / "manifest.csv", Clip._fields, clips)
     write_table(output / "dropped.csv", Dropped._fields, dropped)
-    print("\n".join(summary(clips, dropped, len(records), options)))
+    return clips, dropped
+
+
+def finish(options: Options, sources: Sequence[str]) -> None:
+    """The tables and shards, from the records of all sources."""
+    output = Path(options.output)
+    clips, dropped = write_tables(options, sources)
+    print(legible("\n".join(summary(clips, dropped, len(sources), options))))
     if not clips:
-        reason, _ = Counter(row.reason for row in dropped).most_common(1)[0]
+        reason = next((reason for reason, _ in Counter(row.reason for row in dropped).most_common(1)), "deleted")
         raise ValueError(f"data {options.data!r}: gave no clip; most often: {reason}")
     for split in ("train", "test") if options.shards else ():
         folder = output / split / "clips"
@@ -232,8 +247,8 @@ def summary(clips: Sequence[Clip], dropped: Sequence[Dropped], sources: int, opt
     reasons: dict[str, list[float]] = defaultdict(list)
     for row in dropped:
         reasons[row.reason.partition(":")[0]].append(row.seconds / 60)
-    for reason, minutes in sorted(reasons.items(), key=lambda item: -len(item[1])):
-        yield f"dropped  {len(minutes)} x {reason}, {sum(minutes):.1f} minutes"
+    for reason, each in sorted(reasons.items(), key=lambda item: -len(item[1])):
+        yield f"dropped  {len(each)} x {reason}, {sum(each):.1f} minutes"
 
 
 def main(options: Options) -> None:
@@ -241,12 +256,14 @@ def main(options: Options) -> None:
     sources = find_raw(Path(options.data))
     options = begin(options, sources)
     todo = [source for source in sources if not is_done(options, source)]
-    if len(todo) < len(sources):
-        print(f"{len(sources) - len(todo)} of {len(sources)} videos are done already")
+    done = sorted(set(sources).difference(todo))
+    write_tables(options, done)  # a folder without a manifest, if this is stopped, would be read as one of train clips
+    if done:
+        print(f"{len(done)} of {len(sources)} videos are done already")
     for count, record in enumerate(work(todo, options), 1):
         good, bad = len(record.clips), len(record.dropped)
-        print(f"{count}/{len(todo)} {record.source}: {good} clips, {bad} dropped", flush=True)
-    finish(options)
+        print(legible(f"{count}/{len(todo)} {record.source}: {good} clips, {bad} dropped"), flush=True)
+    finish(options, sources)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from colour_jitter import ColourMap, random_colour_map
-from options import parse
 from stored_clips import Clips, read_clip
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-__all__ = ["Clips", "FramePairs", "FrameTriples", "batches", "parse", "read_clip"]
+__all__ = ["Clips", "FramePairs", "FrameTriples", "batches", "read_clip"]
 
 Rng = np.random.Generator
 
@@ -32,6 +31,8 @@ class FramePairs(Dataset):
     """
 
     def __init__(self, clips: Clips, *, seed: int = 0, candidates: int = 1, augment: bool = True) -> None:
+        if candidates < 1:
+            raise ValueError(f"candidates: expected at least 1, got {candidates}")
         self.clips, self.seed, self.candidates, self.augment = clips, seed, candidates, augment
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
@@ -149,7 +150,7 @@ def batches(
         workers: processes that read ahead for this one; they share out `cache_gb`.
 
     Raises:
-        ValueError: if a batch cannot be shared out evenly.
+        ValueError: if a batch cannot be shared out evenly; later, if no clip can be used.
     """
     if batch < 1 or batch % world:
         raise ValueError(f"batch: expected a multiple of the {world} processes, got {batch}")
@@ -163,7 +164,17 @@ def batches(
         generator=torch.Generator(),  # else a number is drawn from the recipe's, and a resumed run goes another way
         pin_memory=torch.cuda.is_available(),
     )
-    return map(tuple, loader)
+    return _one_line(loader)
+
+
+def _one_line(loader: DataLoader) -> Iterator[tuple[Tensor, ...]]:
+    try:
+        yield from map(tuple, loader)
+    except ValueError as error:
+        if "in DataLoader worker process" not in str(error):
+            raise
+        # A worker sends its whole traceback as the message.
+        raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from None
 
 
 def _share_cache(_: int) -> None:

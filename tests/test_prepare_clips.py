@@ -2,7 +2,9 @@
 
 import csv
 import importlib.util
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,11 +26,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from options import run
 from prepare_clips import Options, main
-from raw_videos import choose_layout, clip_prefix, find_raw, identity_of, split_of
+from raw_videos import VIDEOS, choose_layout, clip_prefix, find_raw, identity_of, split_of
 from skimage.data import astronaut
 from skimage.transform import resize
 
 import depthaware
+from depthaware.evaluation import footage, list_clips
 from depthaware.image import write_image
 from depthaware.video import Frame, read_video
 
@@ -86,6 +89,10 @@ def test_a_larger_share_takes_nobody_out_of_the_test_split(names, share):
 
 def test_the_share_is_one_of_persons():
     assert Counter(split_of(f"person {i}", 0.2) for i in range(2000))["test"] == pytest.approx(400, abs=60)
+
+
+def test_whatever_recipes_read_can_be_prepared():
+    assert set(footage.VIDEOS) <= set(VIDEOS)
 
 
 def test_no_two_sources_share_a_name():
@@ -208,6 +215,27 @@ def test_spans_and_their_parts_cover_a_shot_without_a_gap(places, longest):
 )
 def test_a_clip_ends_where_its_face_does(places, reasons):
     assert [span.reason for span in find_spans(shot_of(places), 0.3)] == reasons
+
+
+@laws
+@given(st.lists(st.integers(0, 120), min_size=1, max_size=40))
+def test_a_face_stays_while_it_overlaps_its_mean_place(lefts):
+    shot = shot_of([(float(left),) for left in lefts])
+    spans = find_spans(shot, 0.6)
+    kept = [look.faces[0].left for span in spans for look in span.looks]
+    assert kept == lefts
+    for span, after in zip(spans, [*spans[1:], None], strict=True):
+        own = np.array([look.faces[0] for look in span.looks])
+        overlaps = [overlap(Box(*own[:i].mean(axis=0)), Box(*own[i])) for i in range(1, len(own))]
+        assert all(value >= 0.6 - 1e-9 for value in overlaps)
+        if after:
+            assert overlap(Box(*own.mean(axis=0)), after.looks[0].faces[0]) < 0.6 + 1e-9
+
+
+def test_a_long_shot_takes_no_longer_by_the_look():
+    start = time.process_time()
+    assert len(find_spans(shot_of([(0.0,)] * 12000), 0.3)) == 1
+    assert time.process_time() - start < 10  # if every look went through all before it: about a minute
 
 
 def test_small_faces_in_the_background_are_no_company():
@@ -358,16 +386,19 @@ def cropped(tmp_path) -> Options:
 
 def test_a_killed_run_goes_on_to_the_same_bytes_whatever_the_number_of_workers(cropped, tmp_path):
     crops(tmp_path / "raw", 8, 100)
-    whole = replace(cropped, output=str(tmp_path / "whole"))
-    main(whole)
+    main(replace(cropped, output=str(tmp_path / "whole")))
+    endless = tmp_path / "raw" / "p7" / "a.mp4"
+    endless.rename(tmp_path / "a.mp4")
+    os.mkfifo(endless)  # whoever opens it waits, and so the run is killed before its end
     flags = ["--data", cropped.data, "--output", cropped.output, "--cropped", "--size", "32", "--min-side", "32"]
-    process = subprocess.Popen([sys.executable, str(RECIPE), *flags, "--workers", "2"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, str(RECIPE), *flags, "--workers", "2"], stdout=subprocess.PIPE)
     while not list(tmp_path.glob("out/.done/*.json")) and process.poll() is None:
         time.sleep(0.001)
     process.kill()
-    process.wait()
-    assert not (tmp_path / "out" / "manifest.csv").exists()
-    time.sleep(0.2)  # its workers follow
+    process.communicate(timeout=60)  # until its workers, which print to the same pipe, have followed
+    with pytest.raises(ValueError, match=r"manifest\.csv: has no clips of split 'train'"):
+        list_clips(tmp_path / "out", "train")
+    (tmp_path / "a.mp4").rename(endless)
     main(cropped)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -393,6 +424,66 @@ def test_only_new_and_changed_videos_are_looked_at(cropped, tmp_path, capsys):
         f".done/{clip_prefix('p0/a.mp4')}.json",
         str(clip_of(Path(), rows["p0/a.mp4"])),
     }
+
+
+def test_rows_are_of_videos_and_clips_that_are_still_there(cropped, tmp_path):
+    main(cropped)
+    before = table(tmp_path / "out" / "manifest.csv")
+    clip_of(tmp_path / "out", before[1]).unlink()  # somebody did not like it
+    (tmp_path / "raw" / "p0").rename(tmp_path / "raw" / "renamed")
+    shutil.rmtree(tmp_path / "raw" / "p2")
+    main(cropped)
+    rows = table(tmp_path / "out" / "manifest.csv")
+    assert {row["source"] for row in rows} == {"renamed/a.mp4", "p3/a.mp4"}
+    (tmp_path / "raw" / "renamed").rename(tmp_path / "raw" / "p0")
+    main(cropped)
+    assert table(tmp_path / "out" / "manifest.csv") == [before[0], before[3]]  # without work
+
+
+def test_of_an_output_that_is_gone_on_with_the_table_has_what_is_done(cropped, tmp_path, monkeypatch):
+    main(cropped)
+    crops(tmp_path / "raw", 1, 60)
+    monkeypatch.setattr("prepare_clips.work", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        main(cropped)
+    assert [row["source"] for row in table(tmp_path / "out" / "manifest.csv")] == ["p1/a.mp4", "p2/a.mp4", "p3/a.mp4"]
+
+
+def test_a_name_that_is_no_text_leaves_the_tables_readable(cropped, tmp_path, monkeypatch):
+    strange = os.fsdecode(b"p0/caf\xe9.mp4")
+    (tmp_path / "raw" / "p0" / "a.mp4").rename(tmp_path / "raw" / strange)
+    Path(tmp_path / "raw" / os.fsdecode(b"p0/\xe9.mp4")).touch()
+    lines = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", lines)
+    main(cropped)
+    assert len(list_clips(tmp_path / "out", "all")) == 4
+    rows = table(tmp_path / "out" / "manifest.csv")
+    assert r"p0/caf\udce9.mp4" in {row["source"] for row in rows}
+    assert all(clip_of(tmp_path / "out", row).exists() for row in rows)
+    assert [row["source"] for row in table(tmp_path / "out" / "dropped.csv")] == [r"p0/\udce9.mp4"]
+
+
+def test_a_link_that_leads_nowhere_is_dropped_until_it_leads_somewhere(cropped, tmp_path):
+    target = tmp_path / "elsewhere.mp4"
+    (tmp_path / "raw" / "p0" / "a.mp4").rename(target)
+    (tmp_path / "raw" / "p0" / "a.mp4").symlink_to(target)
+    target.rename(tmp_path / "away.mp4")
+    for _ in range(2):
+        main(cropped)
+        (row,) = table(tmp_path / "out" / "dropped.csv")
+        assert row["source"] == "p0/a.mp4" and row["reason"].startswith("unreadable: ")
+    (tmp_path / "away.mp4").rename(target)
+    main(cropped)
+    assert len(table(tmp_path / "out" / "manifest.csv")) == 4 and not table(tmp_path / "out" / "dropped.csv")
+
+
+def test_a_video_that_fails_at_the_second_reading_is_named(cropped, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("some picture cannot be encoded")
+
+    monkeypatch.setattr("prepare_clips.write_clip", fail)
+    with pytest.raises(ValueError, match=r"raw/p0/a\.mp4: some picture cannot be encoded"):
+        main(cropped)
 
 
 def test_long_videos_are_divided_evenly_and_frames_picked(cropped, tmp_path):

@@ -372,6 +372,12 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(data):
         batches(kinds(data)[0], 3, stop=9, world=2)
 
 
+@pytest.mark.parametrize(("kind", "option"), [(FramePairs, "candidates"), (FrameTriples, "max_gap")])
+def test_a_number_below_one_is_refused(data, kind, option):
+    with pytest.raises(ValueError, match=f"{option}: expected at least 1, got 0"):
+        kind(Clips(data, SIZE), **{option: 0})
+
+
 # Broken clips.
 
 
@@ -435,6 +441,22 @@ def test_nothing_but_broken_clips_is_an_error_that_names_them(tmp_path):
         Clips(tmp_path, SIZE).check()
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="none of its 2 clips can be used"):
         FramePairs(Clips(tmp_path, SIZE))[0]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*skipping")
+def test_an_error_in_a_worker_is_the_same_line_as_without(tmp_path):
+    (tmp_path / "text.mp4").write_text("no video")
+    alone, helped = (batches(FramePairs(Clips(tmp_path, SIZE)), 2, stop=2, workers=n) for n in (0, 1))
+    with pytest.raises(ValueError) as expected:
+        next(alone)
+    with pytest.raises(ValueError) as error:
+        next(helped)
+    assert str(error.value) == str(expected.value) and "\n" not in str(error.value)
+
+
+def test_of_many_clips_some_are_looked_into(broken, monkeypatch):
+    monkeypatch.setattr("stored_clips.LOOKED_AT", 3)  # every second one, of cut, empty, good, one, text and two
+    assert Clips(broken, SIZE).check().keys() == {"cut.mp4", "text.mp4"}
 
 
 # Shards.
@@ -506,10 +528,54 @@ def test_a_key_in_two_shards_is_refused(shards, tmp_path):
         Clips(tmp_path, SIZE)
 
 
-def test_a_shard_whose_json_is_none_is_named(tmp_path):
-    with tarfile.open(tmp_path / "odd.tar", "w") as tar:
-        member = tarfile.TarInfo("key.json")
-        member.size = 3
-        tar.addfile(member, io.BytesIO(b"{a}"))
-    with pytest.raises(ValueError, match=r"odd\.tar: key.json is not JSON"):
+def write_tar(path: Path, contents: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("key.json", b"{a}", "key.json is not JSON"),
+        ("key.json", b"\xff\xfe\xff", "key.json is not JSON"),
+        ("key.json", b"[1]", "key.json: expected a JSON object, got list"),
+        ("id10001#abc#001.txt#000.mp4", b"", "id10001#abc#001.txt#000.mp4: a key ends at the first dot"),
+    ],
+)
+def test_what_is_wrong_in_a_shard_is_named(tmp_path, name, content, message):
+    write_tar(tmp_path / "odd.tar", {name: content})
+    with pytest.raises(ValueError, match=rf"odd\.tar: {message}"):
         Clips(tmp_path, SIZE)
+
+
+def test_other_files_of_a_sample_are_left_alone(data, tmp_path):
+    clip = (data / "train" / "clips" / "a1.mp4").read_bytes()
+    files = {"a.json": b'{"identity": "anna"}', "a.mp4": clip, "a.mask.mp4": b"", "a.eyes.json": b"[]", "._a.mp4": b""}
+    write_tar(tmp_path / "0.tar", files)
+    assert Clips(tmp_path, SIZE).by_identity == {"anna": ["a"]}
+
+
+def test_a_folder_with_a_manifest_is_never_read_as_shards(data, shards, tmp_path):
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    write_tar(tmp_path / "backup.tar", {"test.mp4": b""})
+    assert Clips(tmp_path, SIZE).by_identity == Clips(data, SIZE).by_identity
+
+
+def test_a_server_that_fails_is_an_os_error_that_names_the_shard(shards, monkeypatch):
+    class Unavailable(Exception):  # as aiohttp has them
+        pass
+
+    def fail(*_, **__):
+        raise Unavailable("503")
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/failing/0.tar", (shards / "0.tar").read_bytes())
+    clips = Clips("memory://failing/0.tar", SIZE)
+    monkeypatch.setattr(type(memory), "cat_file", fail)
+    assert clips.check() == {}  # nothing is fetched for that
+    with pytest.raises(OSError, match="Unavailable: 503") as error:
+        clips.read("a1", [0])
+    assert error.value.filename.startswith("memory:") and error.value.filename.endswith("/failing/0.tar")
