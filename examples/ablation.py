@@ -59,7 +59,7 @@ class Options:
     network: str = "mini"
     size: int = 64
     motion_size: int = 16
-    images: int = 4_400  # of each run
+    images: int = 2_000  # of each run
     depth_images: int = 4_000
     batch: int = 8
     learning_rate: float = 1e-3

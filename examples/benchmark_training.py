@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+import train_dagan
+import train_depth
 from torch import Tensor
-from train_dagan import Critics, losses
-from train_dagan import Options as Stage2
 
-from depthaware import DaGAN, PoseNet, SelfSupDepthNet
-from depthaware.geometry import invert_pose
-from depthaware.losses import self_supervised_depth_loss
+from depthaware import DaGAN
 
 Loss = tuple[Tensor, Callable[[], None]]  # and what is to be trained after the backward pass
 
@@ -52,11 +50,11 @@ def step(networks: list[torch.nn.Module], loss: Callable[[], Loss], *, fast: boo
         optimiser.zero_grad()
         mixed = partial(torch.autocast, device.type, torch.bfloat16, enabled=fast)
         with mixed():
-            value, train_critics = loss()
+            value, train_critic = loss()
         value.backward()
         optimiser.step()
         with mixed():
-            train_critics()
+            train_critic()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -64,28 +62,39 @@ def step(networks: list[torch.nn.Module], loss: Callable[[], Loss], *, fast: boo
 
 
 def stage1(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[], Loss]]:
-    depth_net, pose_net = SelfSupDepthNet().to(device), PoseNet().to(device)
+    options = train_depth.Options(network="paper", size=256, pose="network")
+    model = train_depth.build(options).to(device)
     earlier, target, later = torch.rand(3, batch, 3, 256, 256, device=device).unbind()
 
     def loss() -> Loss:
-        before, after = pose_net(earlier, target), pose_net(target, later)
-        poses = [invert_pose(before.matrix()), after.matrix()]
-        intrinsics = [before.K, after.K]
-        return self_supervised_depth_loss(target, [earlier, later], depth_net(target), poses, intrinsics), lambda: None
+        disparities, pose = model(target, (torch.cat((earlier, target)), torch.cat((target, later))))
+        cameras = train_depth.split(pose)
+        return train_depth.reprojection(options, earlier, target, later, disparities, cameras), lambda: None
 
-    return [depth_net, pose_net], loss
+    return [model], loss
 
 
 def stage2(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[], Loss]]:
-    options = Stage2(size=256, motion_size=64, adversarial=1.0)
+    options = train_dagan.Options(network="paper", size=256, motion_size=64, batch=batch, pyramid=100.0, deformed=50.0)
     model = DaGAN().to(device)
     assert model.depth_net is not None
-    model.depth_net.requires_grad_(False)
-    critics = Critics(options, model.config["num_keypoints"]).to(device)
+    model.depth_net.requires_grad_(False).eval()
+    network, critic = train_dagan.Generation(model), train_dagan.discriminator(options, model)
+    assert critic is not None
+    optimiser = train_dagan.adam(critic.to(device))
     source, driving = torch.rand(2, batch, 3, 256, 256, device=device).unbind()
 
     def loss() -> Loss:
-        terms, out = losses(model, critics, source, driving, options)
-        return torch.stack(list(terms.values())).sum(), lambda: critics.step(out, driving)
+        transform = train_dagan.random_transform(options, 0, slice(None), source.device)
+        out, kp_transformed = network(source, driving, transform.warp_image(driving))
+        terms = train_dagan.losses(options, out, driving, kp_transformed, transform)
+        terms |= train_dagan.adversarial_losses(options, critic, out, driving)
+
+        def train_critic() -> None:
+            optimiser.zero_grad()
+            train_dagan.discriminator_loss(critic, out, driving).backward()
+            optimiser.step()
+
+        return torch.stack(list(terms.values())).sum(), train_critic
 
     return [model], loss

@@ -1,9 +1,10 @@
 """Batch norm over the batches of all processes, also where PyTorch has none: on CPUs."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 def synchronise_batch_norms(network: nn.Module) -> None:
@@ -20,6 +21,20 @@ def _synced(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     return norm
 
 
+class _Sum(torch.autograd.Function):
+    """Over all processes, and so is the sum of the gradients."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(None, gradient)
+
+
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose statistics are those of the batches of all processes together."""
 
@@ -30,8 +45,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         count = x.numel() // x.shape[1] * dist.get_world_size()
         values = x.float()
         # In two passes: the difference of a mean square and a squared mean would lose digits.
-        mean = all_reduce(values.sum((0, 2, 3))) / count
-        variance = all_reduce((values - mean[:, None, None]).square().sum((0, 2, 3))) / count
+        mean = _Sum.apply(values.sum((0, 2, 3))) / count
+        variance = _Sum.apply((values - mean[:, None, None]).square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)

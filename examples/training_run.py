@@ -8,6 +8,7 @@ import copy
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -62,6 +63,8 @@ class Run:
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.accelerator.num_processes > 1:
             synchronise_batch_norms(network)
+            # The new name of the first is too new, and 1 x 1 convolutions have but one order of weights.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated|Grad strides do not match bucket view")
         return self.accelerator.prepare(network)
 
     def resume(self, states: Mapping[str, Any], clips: Sequence[str]) -> int:

@@ -593,8 +593,8 @@ def test_the_recipe_runs(fomm_checkpoint, tmp_path, capsys):
         writer.writerow(["name", "kind", "split", "identity"])
         for split in ("train", "test"):
             (tmp_path / split / "clips").mkdir(parents=True)
-            writer.writerow([split, "clip", split, split])
-            make_clip(tmp_path / split / "clips" / f"{split}.mp4", frames=4, size=(64, 64))
+            writer.writerow([f"{split}_0", "clip", split, split])
+            make_clip(tmp_path / split / "clips" / f"{split}_0.mp4", frames=4, size=(64, 64))
     options = {"data": str(tmp_path), "checkpoint": str(fomm_checkpoint), "output": str(tmp_path / "run")}
     options |= {"size": 64, "detector_images": 4, "images": 4, "batch": 2, "threads": 1}
     retrofit_fomm.main(retrofit_fomm.Options(**options))

@@ -1,96 +1,339 @@
-"""The recipes run: two steps each, on clips made on the spot, and what they leave behind loads."""
+"""The recipes run; what they leave behind loads; what is wrong with the input ends them with one line."""
 
-import csv
 import json
+import re
+import resource
+import shutil
+import signal
+import sys
 from pathlib import Path
 
-import numpy as np
+import options
 import pytest
 import torch
 import train_dagan
 import train_depth
+import training_run
 from clips import make_clip
-from evaluate_reconstruction import reconstruction_error
+from hub_server import HubServer
+from huggingface_hub import HfApi
+from recipes import SIZE, fresh, in_processes, shrink, stats, train, weights, write_data
 from safetensors.torch import load_file, save_file
-from training_clips import Clips
+from torch import nn
 
-from depthaware import DaGAN
+from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.losses import VGG19Features
+
+each_recipe = pytest.mark.parametrize("recipe", [train_depth, train_dagan], ids=["depth", "dagan"])
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    shrink(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Nine persons, each with a clip of moving noise."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "train" / "clips").mkdir(parents=True)
-    with open(folder / "manifest.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["name", "kind", "split", "identity"])
-        writer.writeheader()
-        for person in range(9):
-            coarse = np.random.default_rng(person).integers(0, 256, (16, 16, 3)).astype(np.uint8)
-            blob = coarse.repeat(8, 0).repeat(8, 1)
-            images = [np.roll(blob, 3 * i, axis=1) for i in range(12)]
-            name = f"person{person}"
-            make_clip(folder / "train" / "clips" / f"{name}.mp4", frames=12, size=(128, 128), images=images)
-            writer.writerow({"name": name, "kind": "clip", "split": "train", "identity": name})
-    return folder
+    return write_data(tmp_path_factory.mktemp("data") / "clips")
 
 
-@pytest.fixture(scope="module")
-def depth_run(data, tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("depth")
-    train_depth.main(train_depth.Options(data=str(data), output=str(output), images=8, batch=4, threads=1))
-    return output
+def tree(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_stage_1_leaves_weights_and_finite_statistics(depth_run):
-    stats = json.loads((depth_run / "stats.jsonl").read_text().splitlines()[-1])
-    assert stats["images"] == 8 and all(np.isfinite(list(stats.values())))
-    assert load_file(depth_run / "depth.safetensors").keys() == DaGAN(**train_dagan.TINY).depth_net.state_dict().keys()
+# What a run leaves.
 
 
-def test_stage_2_trains_everything_but_the_depth_network(data, depth_run, tmp_path):
-    options = dict(data=str(data), depth=str(depth_run), output=str(tmp_path), batch=2, threads=1)
-    train_dagan.main(train_dagan.Options(**options, images=4))
-    trained = DaGAN.from_pretrained(tmp_path / "weights")
-    for key, value in load_file(depth_run / "depth.safetensors").items():
-        torch.testing.assert_close(trained.depth_net.state_dict()[key], value, atol=1e-3, rtol=1e-3)  # float16 on disk
-    again = train_dagan.Options(**options, images=2, init=str(tmp_path / "weights"), size=256)
-    assert train_dagan.build(again).config == trained.config | {"image_size": 256, "scale_factor": 32 / 256}
+def test_the_depth_of_stage_1_goes_into_stage_2_and_stays(data, tmp_path):
+    train(train_depth, data, tmp_path / "depth")
+    train(train_dagan, data, tmp_path / "dagan", depth=str(tmp_path / "depth"), sample_every=4, hold_out=1)
+    model = DaGAN.from_pretrained(tmp_path / "dagan" / "weights")
+    depth = load_file(tmp_path / "depth" / "depth.safetensors")
+    assert depth.keys() == model.depth_net.state_dict().keys()
+    for name, value in model.depth_net.state_dict().items():  # batch-norm statistics too; float16 on disk
+        torch.testing.assert_close(value, depth[name].half().to(value.dtype))
+    assert [path.name for path in (tmp_path / "dagan" / "samples").iterdir()] == ["000000004.png"]
+    assert "adversarial" in stats(tmp_path / "dagan")[0] and "examples/train_dagan.py" in model.card
 
 
-def test_stage_2_with_the_papers_critics(data, depth_run, tmp_path):
-    torch.manual_seed(0)
-    weights = {f"features.{key}": value for key, value in VGG19Features().layers.state_dict().items()}
-    save_file(weights, tmp_path / "vgg19.safetensors")
-    options = train_dagan.Options(
-        data=str(data), depth=str(depth_run), perceptual=10, vgg=str(tmp_path / "vgg19.safetensors"), adversarial=1
+@each_recipe
+def test_all_that_is_to_be_trained_gets_gradients_and_the_rest_stays(recipe, data, tmp_path):
+    """Adam has a state for what got one; of stage 2 the depth network is frozen, of stage 1 the scales not used."""
+    chosen = train(recipe, data, tmp_path, images=2)
+    start, found = recipe.build(chosen), weights(tmp_path)
+    frozen = [name for name, parameter in start.named_parameters() if not parameter.requires_grad]
+    parameters = len(list(start.parameters())) - len(frozen)
+    assert sum(name.startswith("/optimiser/state/") and name.endswith("/step") for name in found) == parameters
+    if recipe is train_dagan:
+        assert frozen == [f"depth_net.{name}" for name, _ in start.depth_net.named_parameters()]
+        frozen = [name for name in start.state_dict() if name.startswith("depth_net.")]  # batch-norm statistics too
+    assert frozen and all(torch.equal(start.state_dict()[name], found[f"/model/{name}"]) for name in frozen)
+
+
+@pytest.mark.parametrize(
+    "recipe, changes", [(train_depth, {}), (train_dagan, {"adversarial": 0.0, "feature_matching": 0.0})]
+)
+def test_a_step_of_the_papers_network(recipe, changes, data, tmp_path, monkeypatch, capsys):
+    depth = SelfSupDepthNet()
+    (tmp_path / "depth").mkdir()
+    save_file(depth.state_dict(), tmp_path / "depth" / "depth.safetensors")
+    (tmp_path / "depth" / "options.json").write_text('{"near": 0.1, "far": 100.0}')
+    changes = changes if recipe is train_depth else changes | {"depth": str(tmp_path / "depth"), "motion_size": 64}
+    train(recipe, data, tmp_path / "run", network="paper", dry_run=True, **changes)
+    assert "dry run: one step of 2 images went well; nothing was written" in capsys.readouterr().out
+
+
+def test_fine_tuning_starts_from_any_weights_at_another_size(data, tmp_path, tiny_model, tiny_weights):
+    chosen = train(
+        train_dagan, data, tmp_path, init=tiny_weights, depth="", size=128, motion_size=32, images=2, learning_rate=0.0
     )
-    model = train_dagan.build(options)
-    critics = train_dagan.Critics(options, 15)
-    source, driving = torch.rand(2, 2, 3, 128, 128)
-    terms, out = train_dagan.losses(model, critics, source, driving, options)
-    assert {"perceptual", "adversarial", "feature_matching"} < terms.keys()
-    before = [parameter.clone() for parameter in critics.parameters()]
-    torch.stack(list(terms.values())).sum().backward()
-    assert all(p.grad is None for p in critics.parameters())  # the generator's step leaves the discriminator alone
-    critics.step(out, driving)
-    assert not all(torch.equal(a, b) for a, b in zip(before, critics.parameters(), strict=True))
+    tuned = DaGAN.from_pretrained(tmp_path / "weights")
+    assert tuned.config == tiny_model.config | {"image_size": 128, "scale_factor": 0.25}
+    for found, value in zip(tuned.parameters(), tiny_model.parameters(), strict=True):  # hardly move at so low a rate
+        torch.testing.assert_close(found, value, atol=1e-3, rtol=1e-3)
+    assert train_dagan.learning_rate(chosen, 1) < 2e-5
 
 
-def test_copying_the_source_is_measured_as_copying(tiny_model, data):
-    clips = Clips(data, tiny_model.image_size, every=4).names
-    errors = reconstruction_error(tiny_model, clips, batch=3)
-    assert len(errors) == 9
-    for name, clip in clips.items():
-        copied = np.abs(clip[1:].astype(float) - clip[:1]).mean() / 255
-        assert errors[name][1] == pytest.approx(copied, rel=1e-4)
+@pytest.mark.parametrize(
+    "init, given, expected", [("", 0.0, 2e-4), ("dagan-tiny", 0.0, 2e-5), ("dagan-tiny", 1e-3, 1e-3)]
+)
+def test_the_highest_learning_rate_is_the_papers_unless_weights_are_trained_already(init, given, expected):
+    chosen = train_dagan.Options(init=init, learning_rate=given)
+    rates = [train_dagan.learning_rate(chosen, images) for images in range(8, chosen.images + 1, 8)]
+    assert 0.98 * expected < max(rates) <= expected
+    assert rates[0] < 0.05 * expected and rates[-1] == pytest.approx(0.05 * expected, rel=0.01)
 
 
-def test_pairs_come_from_one_clip_and_repeat_with_the_seed(data):
-    clips = Clips(data, 32)
-    first, second = (next(clips.pairs(4, np.random.default_rng(1))) for _ in range(2))
-    assert torch.equal(first[0], second[0]) and first[0].shape == (4, 3, 32, 32)
-    held_in, held_out = Clips(data, 32, hold_out=2), Clips(data, 32, hold_out=2, held_out=True)
-    assert not set(held_in.identities) & set(held_out.identities)
-    assert sorted(held_in.identities + held_out.identities) == clips.identities
+def test_the_average_is_the_sum_of_decayed_weights():
+    """Against the closed form, with the decay that rises from the start."""
+    net = nn.BatchNorm2d(1)
+    average = training_run.Average(net, decay=0.5)
+    values = [torch.rand(()) for _ in range(6)]
+    for step, value in enumerate(values, 1):
+        nn.init.constant_(net.weight, value.item())
+        net.running_mean.fill_(value)
+        net.num_batches_tracked += 1
+        average.update(net, step)
+    decays = [min(0.5, step / (step + 10)) for step in range(1, 7)]
+    shares = [(1 - decays[i]) * torch.tensor(decays[i + 1 :]).prod() for i in range(6)]
+    expected = torch.tensor(decays).prod() + sum(s * v for s, v in zip(shares, values, strict=True))
+    torch.testing.assert_close(average.network.weight, expected.view(1), check_stride=False)
+    assert average.network.num_batches_tracked == 6 and not average.network.training
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
+
+
+def test_the_perceptual_loss_takes_a_file_with_the_weights_of_vgg(data, tmp_path, capsys):
+    torch.manual_seed(0)
+    values = {f"features.{key}": value for key, value in VGG19Features().layers.state_dict().items()}
+    save_file(values, tmp_path / "vgg19.safetensors")
+    features = str(tmp_path / "vgg19.safetensors")
+    changes = dict(size=128, motion_size=32, features=features, pyramid=0.0, deformed=0.0)
+    train(train_dagan, data, tmp_path / "run", images=2, **changes)
+    line = stats(tmp_path / "run")[0]
+    assert line["perceptual"] > 0 and "pyramid" not in line and "no VGG-19" not in capsys.readouterr().out
+
+
+def test_without_vgg_something_else_stands_in_and_is_named(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr("frozen_features.try_to_load_from_cache", lambda *_: None)
+    train(train_dagan, data, tmp_path, images=2, features="vgg19", pyramid=0.0, deformed=0.0)
+    assert "no VGG-19: a pyramid of SSIM and L1 (--pyramid 100) stands in" in capsys.readouterr().out
+    line = stats(tmp_path)[0]
+    assert line["pyramid"] > 0 and line["deformed"] > 0 and "perceptual" not in line
+
+
+@pytest.mark.parametrize("features", ["random", "depth"])
+def test_other_networks_that_pictures_are_compared_through(features, data, tmp_path):
+    train(train_dagan, data, tmp_path, images=2, features=features, size=128, motion_size=32)
+    assert stats(tmp_path)[0]["perceptual"] > 0
+
+
+@each_recipe
+def test_the_weights_go_to_the_hub_and_nothing_else(recipe, data, tmp_path, monkeypatch, capsys):
+    with HubServer() as server:
+        monkeypatch.setattr(HfApi, "__init__", _at(server, HfApi.__init__))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        train(recipe, data, tmp_path, images=2, push_to_hub="me/heads")
+        files = server.files("me/heads")
+    names = {"depth.safetensors"} if recipe is train_depth else {"README.md", "config.json", "model.safetensors"}
+    assert files.keys() - {".gitattributes"} == names
+    folder = tmp_path if recipe is train_depth else tmp_path / "weights"
+    assert all(files[name] == (folder / name).read_bytes() for name in names)
+    assert "/me/heads/commit/" in capsys.readouterr().out.splitlines()[-1]
+
+
+def _at(server: HubServer, original):
+    def init(self, *arguments, **changes):
+        original(self, endpoint=server.url, token="hf_test")
+
+    return init
+
+
+@each_recipe
+def test_a_dry_run_writes_nothing(recipe, data, tmp_path, capsys):
+    train(recipe, data, tmp_path / "run", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out.splitlines()[-1].startswith("dry run: one step of 2 images went well")
+    train(recipe, data, tmp_path / "run", images=2)
+    before = tree(tmp_path)
+    train(recipe, data, tmp_path / "run", images=2, dry_run=True)
+    assert tree(tmp_path) == before
+
+
+# What goes wrong while training.
+
+
+def poison(monkeypatch, name: str, wrong) -> None:
+    """Let this loss of stage 2 be another one in the second step."""
+    original, calls = train_dagan.losses, iter(range(1))
+
+    def losses(*arguments):
+        terms = original(*arguments)
+        if next(calls, None) is None:
+            terms[name] = wrong(terms[name])
+        return terms
+
+    monkeypatch.setattr(train_dagan, "losses", losses)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (
+            lambda term: term * float("nan"),
+            "after 4 images the loss 'pyramid' is nan: stopped, the last good weights are",
+        ),
+        (lambda term: term / 0, "after 4 images the loss 'pyramid' is inf: stopped"),
+        (
+            lambda term: term + (term - term.detach()) * 1e38 * 1e6,
+            "after 4 images the norm of the gradient is (inf|nan)",
+        ),
+    ],
+)
+def test_what_is_not_finite_is_named_and_the_last_good_weights_stay(wrong, message, data, tmp_path, monkeypatch):
+    poison(monkeypatch, "pyramid", wrong)
+    with pytest.raises(ValueError, match=message):
+        train(train_dagan, data, tmp_path, checkpoint_every=2)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000002.pt"]
+    assert all(value.isfinite().all() for value in weights(tmp_path).values())
+    DaGAN.from_pretrained(tmp_path / "weights")
+
+
+# What is wrong with the input.
+
+
+def ends(recipe, monkeypatch, capsys, *flags: object) -> str:
+    """The one line that a recipe ends with."""
+    fresh()
+    monkeypatch.setattr(
+        sys, "argv", ["recipe", "--size=64", "--batch=2", "--images=4", "--hold-out=0", *map(str, flags)]
+    )
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        options.run(recipe.main, recipe.Options, "")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def broken(data: Path, to: Path) -> Path:
+    """Three whole clips, one of another size, one that is no video, one that is cut short, one with a single frame."""
+    shutil.copytree(data, to)
+    clips = to / "train" / "clips"
+    make_clip(clips / "large.mp4", 8, (96, 80))
+    make_clip(clips / "single.mp4", 1, (SIZE, SIZE))
+    (clips / "text.mp4").write_text("not a video")
+    (clips / "cut.mp4").write_bytes((clips / "person0.mp4").read_bytes()[:-800])
+    with open(to / "manifest.csv", "a") as file:
+        file.writelines(f"{name},clip,train,{name}\n" for name in ("large", "single", "text", "cut"))
+    return to
+
+
+@each_recipe
+def test_broken_clips_are_named_and_training_goes_on(recipe, data, tmp_path):
+    folder = broken(data, tmp_path / "clips")
+    shutil.copytree(data.parent / "depth", tmp_path / "depth")
+    with pytest.warns(UserWarning, match="skipping") as said:
+        train(recipe, folder, tmp_path / "run", images=24)
+    skipped = sorted(
+        str(warning.message).split("skipping ")[1] for warning in said if "skipping" in str(warning.message)
+    )
+    assert [line.split(":")[0] for line in skipped] == ["cut", "single", "text"]
+    assert skipped[1].startswith(f"single: has 1 frame, expected at least {3 if recipe is train_depth else 2}")
+    assert stats(tmp_path / "run")[-1]["images"] == 24
+
+
+@each_recipe
+def test_bad_data_is_one_line_and_leaves_nothing(recipe, data, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    only = tmp_path / "only"
+    (only / "train" / "clips").mkdir(parents=True)
+    make_clip(only / "train" / "clips" / "single.mp4", 1, (SIZE, SIZE))
+    (only / "manifest.csv").write_text("name,kind,split,identity\nsingle,clip,train,single\n")
+    flags = [f"--output={tmp_path / 'run'}", f"--depth={data.parent / 'depth'}", "--features=none", "--motion-size=16"]
+    flags = flags if recipe is train_dagan else flags[:1]
+    for folder in ("empty", "absent"):
+        assert str(tmp_path / folder) in ends(recipe, monkeypatch, capsys, f"--data={tmp_path / folder}", *flags)
+    assert "hold_out" in ends(recipe, monkeypatch, capsys, f"--data={data}", *flags, "--hold-out=4")
+    assert not (tmp_path / "run").exists()
+    line = ends(recipe, monkeypatch, capsys, f"--data={only}", *flags)
+    assert "none of its 1 clips can be used: single: has 1 frame" in line
+
+
+BAD = {
+    "--depth=nowhere": "error: --depth nowhere: expected a folder of train_depth.py, found no depth.safetensors",
+    "--depth=other": "other/depth.safetensors: the tensors do not fit|depth.safetensors: .* expected",
+    "--depth=text": "text/depth.safetensors: not a whole safetensors file",
+    "--init=nothing": "'nothing': expected a folder, a Hub id 'user/model' or a bundled name",
+    "--batch=3 --accumulate=2": "error: --batch 3: expected a multiple of 1 processes x --accumulate 2",
+    "--network=large": "error: --network: expected .*tiny or paper, got 'large'",
+    "--precision=half": "error: --precision: expected auto, bfloat16 or float32, got 'half'",
+    "--images=1": "error: --images 1: expected at least a --batch of 2",
+    "--keep=0": "error: --keep: expected at least 1, got 0",
+    "--attention=some": "attention.*'some'",
+    "--output=file": "error: --output file: is a file, expected a folder",
+    "--output=file/below": "Not a directory",
+    "--output=/proc/run": "error: /proc/run",
+}
+
+
+@pytest.mark.parametrize("flags", BAD)
+def test_bad_options_are_one_line(flags, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("other", "text"):
+        Path(name).mkdir()
+        Path(name, "options.json").write_text('{"near": 0.8, "far": 1.25}')
+    save_file(SelfSupDepthNet("test_resnet.r160_in1k").state_dict(), "other/depth.safetensors")
+    Path("text/depth.safetensors").write_text("not tensors")
+    Path("file").write_text("")
+    before = tree(tmp_path)
+    usual = [
+        f"--data={data}",
+        f"--depth={data.parent / 'depth'}",
+        "--output=run",
+        "--motion-size=16",
+        "--features=none",
+    ]
+    line = ends(train_dagan, monkeypatch, capsys, *usual, *flags.split())
+    assert re.search(BAD[flags], line), line
+    assert tree(tmp_path) == before
+
+
+@each_recipe
+@pytest.mark.parametrize("room", [500, 20_000])
+def test_a_full_disk_is_one_line_and_can_be_gone_on_with(recipe, room, data, tmp_path, monkeypatch, capfd):
+    """A limit on the size of files fails like a full disk, in the middle of writing."""
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        monkeypatch.setattr(options, "parse", lambda *_: None)
+        options.run(lambda _: train(recipe, data, tmp_path, checkpoint_every=2), recipe.Options, "")
+
+    assert in_processes(1, work) == [2]
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error")]
+    print(lines)
+    assert len(lines) == 1 and str(tmp_path) in lines[0]
+    assert not list(tmp_path.rglob("*.part"))
+    train(recipe, data, tmp_path, checkpoint_every=2)
+    assert json.loads((tmp_path / "stats.jsonl").read_text().splitlines()[-1])["images"] == 4
