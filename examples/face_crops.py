@@ -210,7 +210,7 @@ def face_crop(boxes: Sequence[Box], size: tuple[int, int], margin: float) -> Cro
     ]
     if max(beyond) > SLACK * wanted:
         return None
-    side = min(int(np.ceil(wanted)), whole.side)
+    side = min(int(np.ceil(round(wanted, 3))), whole.side)  # rounding errors make no pixel
     crop = Crop(_inside(x, side, width, left, right), _inside(y, side, height, top, bottom), side)
     return crop if _holds(crop, left, top, right, bottom) else None
 

@@ -2,8 +2,8 @@
 
     python examples/measure_resume.py --recipe train_depth --flags "--data FOLDER --images 400" --kills 10
 
-Trains once undisturbed. Then the same again, ended by SIGKILL at random moments between its start and the time that the
-first run took, and started anew each time; if it comes to its end before all kills are spent, once more from nothing.
+Trains once undisturbed. Then the same again, ended by SIGKILL at random moments, a while after a random line of its
+output, and started anew each time; if it comes to its end before all kills are spent, once more from nothing.
 The exit code is 1 unless all weights, averages, states of optimisers and figures are equal, bit by bit.
 """
 
@@ -37,13 +37,13 @@ def main(options: Options) -> None:
     output = Path(options.output)
     output.mkdir(parents=True)
     begun = time.monotonic()
-    train(options, output / "whole")
-    duration = time.monotonic() - begun
-    print(f"undisturbed: {duration:.1f} seconds", flush=True)
+    lines = train(options, output / "whole")
+    pause = (time.monotonic() - begun) / lines
+    print(f"undisturbed: {pause * lines:.1f} seconds", flush=True)
     kills, equal, rng = 0, [], random.Random(options.seed)
     while kills < options.kills:
         folder = output / f"killed{len(equal) + 1}"
-        while kills < options.kills and not train(options, folder, rng.uniform(0, duration)):
+        while kills < options.kills and not train(options, folder, rng.randint(1, lines), rng.uniform(0, pause)):
             kills += 1
             print(f"kill {kills}: the last checkpoint is {newest(folder)}", flush=True)
         train(options, folder)
@@ -55,17 +55,22 @@ def main(options: Options) -> None:
     sys.exit(not all(equal))
 
 
-def train(options: Options, folder: Path, seconds: float | None = None) -> bool:
-    """Run the recipe, but no longer than this; returns whether it came to its end."""
+def train(options: Options, folder: Path, lines: int = sys.maxsize, pause: float = 0.0) -> int:
+    """Run the recipe, or kill it so long after so many lines; returns the number of its lines, 0 if it was killed."""
     recipe = Path(__file__).with_name(f"{options.recipe}.py")
     command = [sys.executable, str(recipe), *shlex.split(options.flags), "--output", str(folder)]
-    try:
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=seconds)  # SIGKILL
-    except subprocess.TimeoutExpired:
-        return False
-    if done.returncode:
-        raise ValueError(f"{options.recipe}: {done.stderr.decode().strip() or done.returncode}")
-    return True
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        for count, _ in enumerate(process.stdout, 1):
+            if count == lines:
+                time.sleep(pause)
+                if process.poll() is None:
+                    process.kill()
+                    return 0
+        reasons = process.stderr.read().splitlines()
+    if process.returncode:
+        raise ValueError(f"{options.recipe}: {reasons[-1] if reasons else f'exit code {process.returncode}'}")
+    return count
 
 
 def newest(folder: Path) -> str:

@@ -195,7 +195,7 @@ def test_point_cloud_lies_on_the_rays_of_its_camera(tiny_model, tmp_path):
     points = point_cloud(tiny_model, picture())
     assert points.shape == (48 * 64, 3)
     assert points[:, 2].max() < 0  # in front of a viewer who looks along -z
-    x = points[:, 0] / -points[:, 2] * 64 + 31.5
+    x = points[:, 0] / -points[:, 2] * 1.6 * 64 + 31.5
     np.testing.assert_allclose(x.reshape(48, 64), np.arange(64)[None].repeat(48, 0), atol=1e-3)
     assert points[0, 1] > 0 > points[-1, 1]
     depth_to_file(tiny_model, picture(), tmp_path / "d.ply")

@@ -184,8 +184,8 @@ def run_command(command: list[str], where: str, capsys) -> None:
 
 def options(recipe: Path) -> set[str]:
     """The flags of a recipe in examples/, which are the fields of its `Options`."""
-    fields = dataclasses.fields(importlib.import_module(recipe.stem).Options)
-    return {"--" + field.name.replace("_", "-") for field in fields}
+    known = getattr(importlib.import_module(recipe.stem), "Options", None)
+    return {"--" + field.name.replace("_", "-") for field in dataclasses.fields(known)} if known else set()
 
 
 def run_console(block: Block, where: str, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,6 +162,8 @@ def test_accumulating_is_one_batch_but_for_the_batch_norms(recipe, world, change
 
 # Under torchrun, whose agent is here without the time that its imports take.
 
+TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # signals that the agent keeps to itself
+
 
 def launch(recipe: Any, monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
     """What ``torchrun --nproc-per-node 2 recipe flags`` does."""
@@ -169,7 +172,12 @@ def launch(recipe: Any, monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
     )
     monkeypatch.setattr(sys, "argv", ["recipe", *flags])
     fresh()
-    elastic_launch(config, options.run)(recipe.main, recipe.Options, "")
+    handlers = {number: signal.getsignal(number) for number in TAKEN}
+    try:
+        elastic_launch(config, options.run)(recipe.main, recipe.Options, "")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def flags(data: Path, output: Path) -> list[str]:
