@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint, hub
 from .depth import SelfSupDepthNet
 from .generator import AttentionKind, DecoderKind, DepthAwareGenerator, SourceFeatures
 from .keypoints import KeypointInput, Keypoints, RGBDKeypointDetector
 from .motion import DenseMotion, DenseMotionNetwork
+from .pretrained import checkpoint, hub
 
 
 class SourceEncoding(NamedTuple):

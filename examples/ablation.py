@@ -23,16 +23,16 @@ import torch
 import train_dagan
 import train_depth
 from ablation_table import Row, table
-from clip_files import write_clip
-from face_crops import central_square
-from options import run
-from run_options import check
 
 from depthaware import DaGAN, extractors
+from depthaware.data.prepare.clip_files import write_clip
+from depthaware.data.prepare.face_crops import central_square
 from depthaware.evaluation import MEASURES, Footage, Pair, Scorer, evaluate, list_clips, same_identity
-from depthaware.optimization import best_dtype
-from depthaware.output import whole_file
-from depthaware.video import read_video
+from depthaware.inference.optimization import best_dtype
+from depthaware.media.atomic import whole_file
+from depthaware.media.video import read_video
+from depthaware.training.command import run
+from depthaware.training.options import check
 
 ROWS = (
     Row("Baseline", "Baseline", 15, 10.0, "rgb", "none"),

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from options import run
 
 from depthaware.evaluation import MEASURES
 from depthaware.metrics import bootstrap_interval
+from depthaware.training.command import run
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
 FOUND = PAGE.with_suffix(".json")

@@ -18,14 +18,35 @@ from itertools import islice
 from pathlib import Path
 from threading import Thread
 
-from clip_files import Sample, write_clip, write_shards
-from clip_records import Clip, Dropped, Record, drop, forget, legible, load, record_path, save, stamp_of, write_table
-from face_crops import Crop, Span, central_face, central_square, divide, face_crop, face_finder, find_shots, find_spans
-from options import run
-from raw_videos import LAYOUTS, choose_layout, clip_prefix, find_raw, identity_of, split_of
-
-from depthaware.output import whole_file
-from depthaware.video import Video, read_video
+from depthaware.data.prepare.clip_files import Sample, write_clip, write_shards
+from depthaware.data.prepare.clip_records import (
+    Clip,
+    Dropped,
+    Record,
+    drop,
+    forget,
+    legible,
+    load,
+    record_path,
+    save,
+    stamp_of,
+    write_table,
+)
+from depthaware.data.prepare.face_crops import (
+    Crop,
+    Span,
+    central_face,
+    central_square,
+    divide,
+    face_crop,
+    face_finder,
+    find_shots,
+    find_spans,
+)
+from depthaware.data.prepare.raw_videos import LAYOUTS, choose_layout, clip_prefix, find_raw, identity_of, split_of
+from depthaware.media.atomic import whole_file
+from depthaware.media.video import Video, read_video
+from depthaware.training.command import run
 
 FREE = ("data", "output", "workers", "shards")  # options that may change when an output is gone on with
 

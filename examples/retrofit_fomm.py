@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from options import run
 from torch import Tensor, nn
 from train_dagan import pyramid_error
-from training_clips import Clips, FramePairs, batches
 
 from depthaware import DaGAN
+from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.losses import RandomTransform, equivariance_loss
+from depthaware.training.command import run
 from integrations.fomm import Retrofitted, keypoints, load_fomm, retrofit, save_retrofit
 
 

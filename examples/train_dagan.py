@@ -19,17 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from frozen_features import frozen_features
-from options import run
-from run_options import FREE, RunOptions, at_least_one
 from torch import Tensor, nn
-from training_clips import Clips, FramePairs, batches
-from training_run import Average, Run, cosine, trained
 
 from depthaware import DaGAN, DaGANOutput, Keypoints, MultiScaleDiscriminator
+from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.geometry import normalised_to_pixel
-from depthaware.hub import CARD, CONFIG, WEIGHTS, load_tensors
-from depthaware.image import to_uint8
 from depthaware.losses import (
     PerceptualLoss,
     RandomTransform,
@@ -40,6 +34,12 @@ from depthaware.losses import (
     lsgan_generator_loss,
     photometric_error,
 )
+from depthaware.media.image import to_uint8
+from depthaware.pretrained.hub import CARD, CONFIG, WEIGHTS, load_tensors
+from depthaware.training.command import run
+from depthaware.training.frozen_features import frozen_features
+from depthaware.training.options import FREE, RunOptions, at_least_one
+from depthaware.training.run import Average, Run, cosine, trained
 
 TINY = {
     "blend": True,

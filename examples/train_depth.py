@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from options import run
-from run_options import RunOptions, at_least_one
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
-from training_clips import Clips, FrameTriples, batches
-from training_run import Average, Run, cosine, trained
 
 from depthaware.alignment import align_frames
+from depthaware.data.pairs import Clips, FrameTriples, batches
 from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import disparity_to_depth, invert_pose
-from depthaware.hub import load_tensors
-from depthaware.image import to_uint8
 from depthaware.losses import flip_consistency_loss, photometric_error, reproject, self_supervised_depth_loss
-from depthaware.output import whole_file
+from depthaware.media.atomic import whole_file
+from depthaware.media.image import to_uint8
 from depthaware.pose import Pose, PoseNet
+from depthaware.pretrained.hub import load_tensors
+from depthaware.training.command import run
+from depthaware.training.options import RunOptions, at_least_one
+from depthaware.training.run import Average, Run, cosine, trained
 
 # Encoder and decoder widths, finest first; dagan-tiny's, and the paper's.
 NETWORKS = {"tiny": ("test_resnet", (8, 16, 24, 32, 64)), "paper": ("resnet18.tv_in1k", (16, 32, 64, 128, 256))}

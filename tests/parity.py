@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthaware.checkpoint import read_depth, read_discriminator, read_pose
 from depthaware.dagan import DaGAN
 from depthaware.depth import SelfSupDepthNet
 from depthaware.discriminator import MultiScaleDiscriminator
+from depthaware.inference.optimization import optimize
 from depthaware.keypoints import Keypoints, transfer_motion
 from depthaware.motion import DenseMotion
-from depthaware.optimization import optimize
 from depthaware.pose import PoseNet
+from depthaware.pretrained.checkpoint import read_depth, read_discriminator, read_pose
 
 GOLDEN = Path(__file__).parent / "golden"
 Arrays = dict[str, Any]

@@ -19,8 +19,8 @@ from ablation_table import Row, difference, table
 from clips import make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_clips import read_clip
 
+from depthaware.data.pairs import read_clip
 from depthaware.extractors.dlib_faces import dlib_faces
 
 COUNTS = {"train": 4, "test": 3}

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure_memory import TARGET, peak_megabytes
 
-from depthaware.animation import animate, animate_to_file, nearest_pose
-from depthaware.depth_map import depth_to_file, estimate_disparity, grey_painter, point_cloud
-from depthaware.image import fit_square, read_image, to_uint8, write_image
+from depthaware.inference.animator import animate, animate_to_file, nearest_pose
+from depthaware.inference.depth_maps import depth_to_file, estimate_disparity, grey_painter, point_cloud
 from depthaware.keypoints import Keypoints
-from depthaware.video import Frame, Video, read_video
+from depthaware.media.image import fit_square, read_image, to_uint8, write_image
+from depthaware.media.video import Frame, Video, read_video
 
 SOURCE = picture(3, (64, 64))
 
@@ -220,11 +220,11 @@ def test_depthaware_animate_is_the_function_and_not_a_module():
     import depthaware
 
     assert depthaware.animate is animate
-    code = "import depthaware.animation, depthaware.cli; assert callable(depthaware.animate)"
+    code = "import depthaware.inference.animator, depthaware.cli.main; assert callable(depthaware.animate)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_memory_does_not_grow_with_length(tiny_weights):
-    """The short form of examples/measure_memory.py; 30 s of frames kept by mistake would weigh 150 MB."""
+    """The short form of examples/benchmarks/measure_memory.py; 30 s of frames kept by mistake would weigh 150 MB."""
     short, long = (peak_megabytes(seconds, ["--weights", tiny_weights]) for seconds in (3, 30))
     assert long <= TARGET * short

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from depthaware import CrossModalAttention, attention
 
-MEASURE = Path(__file__).parent.parent / "examples" / "measure_attention.py"
+MEASURE = Path(__file__).parent.parent / "examples" / "benchmarks" / "measure_attention.py"
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:

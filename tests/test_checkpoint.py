@@ -18,12 +18,12 @@ import torch
 from safetensors.torch import save_file
 
 from depthaware.blocks import AntiAliasDownsample
-from depthaware.checkpoint import load, read_depth, read_discriminator, read_model, read_pose
-from depthaware.cli import main
+from depthaware.cli.main import main
 from depthaware.dagan import DaGAN
 from depthaware.depth import SelfSupDepthNet
 from depthaware.discriminator import MultiScaleDiscriminator
 from depthaware.pose import PoseNet
+from depthaware.pretrained.checkpoint import load, read_depth, read_discriminator, read_model, read_pose
 
 SMALL = {
     "num_keypoints": 3,

@@ -16,9 +16,9 @@ import torch
 from clips import make_clip, packets, picture, times
 from safetensors.torch import load_file, save_file
 
-from depthaware.cli import main
-from depthaware.image import read_image, write_image
-from depthaware.video import read_video
+from depthaware.cli.main import main
+from depthaware.media.image import read_image, write_image
+from depthaware.media.video import read_video
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_version_and_help(capsys):
 def test_help_loads_nothing_heavy():
     code = """
 import sys
-from depthaware.cli import main
+from depthaware.cli.main import main
 try:
     main(["animate", "--help"])
 except SystemExit:

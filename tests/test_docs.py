@@ -24,13 +24,13 @@ import yaml
 
 import depthaware
 from depthaware import DaGAN, extractors, losses, metrics
-from depthaware.cli import main
-from depthaware.video import read_video, write_video
+from depthaware.cli.main import main
+from depthaware.media.video import read_video, write_video
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
-MEDIA = Path(depthaware.__file__).parent / "media"
+MEDIA = Path(depthaware.__file__).parent / "assets"
 TOOLS = {"pip", "pytest", "ruff", "mypy", "mkdocs"}
 INERT = {"text", "diff", "bibtex"}
 
@@ -143,7 +143,7 @@ def test_every_code_block_runs(page, tmp_path, short_media, monkeypatch, capsys)
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         FILES[name](tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("depthaware.commands.animate._MEDIA", short_media)
+    monkeypatch.setattr("depthaware.cli.animate._MEDIA", short_media)
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **options: "my-weights")
     torch.manual_seed(0)

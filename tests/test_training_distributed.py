@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import options
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,12 +16,13 @@ import train_dagan
 import train_depth
 from recipes import SIZE, fresh, in_processes, shrink, stats, train, weights, write_data
 from safetensors.torch import save_file
-from synced_norm import synchronise_batch_norms
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from depthaware import SelfSupDepthNet
+from depthaware.training import command as options
+from depthaware.training.synced_norm import synchronise_batch_norms
 
 EXAMPLES = Path(train_dagan.__file__).parent
 

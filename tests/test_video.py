@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from depthaware.audio import COPIED
-from depthaware.image import fit_square, read_image, to_uint8, write_image, write_ply
-from depthaware.output import check_output, whole_file
-from depthaware.video import Frame, read_video, write_video
+from depthaware.media.atomic import check_output, whole_file
+from depthaware.media.audio import COPIED
+from depthaware.media.image import fit_square, read_image, to_uint8, write_image, write_ply
+from depthaware.media.video import Frame, read_video, write_video
 
 PYAV_18 = pytest.mark.skipif(int(av.__version__.split(".")[0]) < 18, reason="FFmpeg or PyAV cannot do it yet")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..dagan import DaGAN
+from ..media.atomic import whole_file
+from ..media.video import Progress
 from ..metrics import FID
-from ..output import whole_file
-from ..video import Progress
 from .footage import Footage
 from .journal import Journal, open_report
 from .measures import Extractor, Scorer

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..image import PICTURES, Fit, Image, fit_square, read_image
-from ..video import Frame, read_video
+from ..media.image import PICTURES, Fit, Image, fit_square, read_image
+from ..media.video import Frame, read_video
 
 VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 MANIFEST = "manifest.csv"

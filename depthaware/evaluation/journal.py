@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ..output import whole_file
+from ..media.atomic import whole_file
 from .pairs import Pair
 from .run import PREDICTIONS, Result
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .footage import Clip, Footage
 
-_FOLDER = files("depthaware") / "protocols"
+_FOLDER = files("depthaware") / "assets" / "protocols"
 _COLUMNS = ("source_video", "source_frame", "driving_video", "driving_frame")
 # The pairs of the list with best frames are those of the list without, in the same order.
 BUNDLED = {

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..media.atomic import whole_file
 from ..metrics import bootstrap_interval
-from ..output import whole_file
 from .measures import MEASURES
 from .pairs import Failure
 from .run import PREDICTIONS, Result

@@ -8,7 +8,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..image import Image, to_uint8, write_image
+from ..media.image import Image, to_uint8, write_image
 from .journal import Row
 from .measures import MEASURES, Measure
 from .run import Drawn

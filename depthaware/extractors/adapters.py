@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..image import Image
+from ..media.image import Image
 from .dlib_faces import dlib_faces
 from .missing import missing
 from .pictures import rows, to_pictures

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..image import Image
+from ..media.image import Image
 from .missing import missing
 from .pictures import Remembered, rows
 

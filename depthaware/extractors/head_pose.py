@@ -10,7 +10,8 @@ STABLE = (17, 21, 22, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45, 48
 
 # Where they are on a generic face, in millimetres around their middle: x right as we see it, y down, z away from us.
 # Rigid factorisation of the landmarks of 185 clips gave all but the scale of the depths, which is set so that the tip
-# of the nose stands 43 mm before the outer corners of the eyes, roughly an adult's: python examples/fit_face_shape.py
+# of the nose stands 43 mm before the outer corners of the eyes, roughly an adult's:
+# python examples/synthetic_heads/fit_face_shape.py
 # fmt: off
 FACE = (
     (-59.9, -31.5, 24.4), (-12.2, -37.8, -1.5), (12.2, -37.8, -1.5), (59.9, -31.5, 24.4),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..image import Image, to_uint8
+from ..media.image import Image, to_uint8
 
 
 def to_pictures(images: Tensor) -> list[Image]:

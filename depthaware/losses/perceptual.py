@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..blocks import AntiAliasDownsample
-from ..checkpoint import load as load_checkpoint
+from ..pretrained.checkpoint import load as load_checkpoint
 
 _TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, ... relu5_1 in VGG-19's list of layers
 

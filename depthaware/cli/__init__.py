@@ -1,0 +1,1 @@
+"""The `depthaware` command: `main`, and one file a subcommand."""

@@ -1,0 +1,130 @@
+"""`depthaware animate`: a portrait moves like a video."""
+
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import nullcontext
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from .common import add_fps, add_model, load_model, progress
+
+if TYPE_CHECKING:
+    from ..dagan import DaGAN
+    from ..inference.animator import Drivable
+
+_MEDIA = files("depthaware") / "assets"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    add_model(parser)
+    add_fps(parser)
+    parser.add_argument("--source", default=str(_MEDIA / "portrait.png"), help="portrait (default: a bundled one)")
+    driving = "video, folder of frames or pattern like 'frames/*.png' (default: a bundled one)"
+    parser.add_argument("--driving", default=str(_MEDIA / "driving.mp4"), help=driving)
+    parser.add_argument("--output", default="animation.mp4", help="the mp4 to write (default: %(default)s)")
+    parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help="(default: %(default)s)")
+    parser.add_argument("--no-adaptive-scale", action="store_true", help="do not scale motion by the size of the faces")
+    initial = "driving frame that poses like the source (default: %(default)s)"
+    parser.add_argument("--initial-frame", type=_index, default=0, metavar="N|best", help=initial)
+    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
+    dtype = "of the heavy work (default: bfloat16 where the device computes in it natively, else float32)"
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
+    gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
+    parser.add_argument("--compile", action="store_true", help=gain)
+    backend = "onnxruntime runs a folder made by `depthaware export`: --weights FOLDER (default: %(default)s)"
+    parser.add_argument("--backend", choices=["torch", "onnxruntime"], default="torch", help=backend)
+    parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
+    parser.add_argument("--compare", action="store_true", help="show source, driver and result side by side")
+    parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")
+    parser.add_argument("--no-audio", action="store_true", help="leave the driver's sound out")
+
+
+def _index(text: str) -> int | str:
+    if text != "best" and not text.isdecimal():
+        raise ArgumentTypeError(f"expected the number of a frame, from 0, or best, got {text!r}")
+    return text if text == "best" else int(text)
+
+
+def _load(args: Namespace, frames: int) -> "Drivable":
+    if args.backend == "torch":
+        return _fast(load_model(args), args, frames)
+    from ..export.runtimes import ExportedDaGAN
+
+    if args.device not in (None, "cpu"):
+        raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
+    if args.compile or args.dtype not in (None, "float32"):
+        raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
+    model = ExportedDaGAN(args.weights)
+    if model.format != "onnx":
+        raise ValueError(f"--weights {args.weights}: expected an export in the format onnx, got {model.format}")
+    return model
+
+
+def _fast(model: "DaGAN", args: Namespace, frames: int) -> "DaGAN":
+    import torch
+
+    from ..inference.optimization import best_dtype, optimize
+
+    device = next(model.parameters()).device
+    dtype = getattr(torch, args.dtype) if args.dtype else best_dtype(device)
+    fast = optimize(model, dtype=dtype, compile=args.compile)
+    if args.compile:
+        _warm_up(fast, min(args.batch_size, frames), args.quiet)
+    return fast
+
+
+def _warm_up(model: "DaGAN", batch_size: int, quiet: bool) -> None:
+    import torch
+
+    start = time.monotonic()
+    images = torch.rand(batch_size, 3, model.image_size, model.image_size, device=next(model.parameters()).device)
+    try:
+        with torch.inference_mode():
+            for _ in range(3):  # a CUDA graph is recorded in the second
+                model.drive(model.encode_source(images[:1]), model.detect_keypoints(images))
+    except RuntimeError as error:
+        if type(error).__name__ != "InductorError":
+            raise
+        raise ValueError(f"--compile: {str(error).splitlines()[0]}") from error
+    if not quiet:
+        print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
+
+
+def run(args: Namespace) -> str:
+    """Animate, and say what was written."""
+    from torch.compiler import set_stance
+
+    from ..inference.animator import animate_to_file
+    from ..media.atomic import check_output
+    from ..media.audio import COPIED
+    from ..media.image import read_image
+    from ..media.video import read_video
+
+    check_output(args.output, (".mp4",), (args.source, args.driving))
+    if args.batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {args.batch_size}")
+    source, driving = read_image(args.source), read_video(args.driving, rate=args.fps)
+    model = _load(args, driving.frames)
+    with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
+        written = animate_to_file(
+            model,
+            source,
+            driving,
+            args.output,
+            compare=args.compare,
+            save_depth=args.save_depth,
+            audio=not args.no_audio,
+            progress=progress(args.quiet),
+            mode=args.mode,
+            adaptive_scale=not args.no_adaptive_scale,
+            initial_frame=args.initial_frame,
+            fit=args.fit,
+            batch_size=args.batch_size,
+        )
+    sound = "sound copied" if driving.audio in COPIED else f"sound {driving.audio} made AAC"
+    if args.no_audio or driving.audio is None:
+        sound = "without sound"
+    done = getattr(model, "done", ())
+    return f"{written}, {sound}" + (f"\nmade with: {', '.join(done)}" if done else "")

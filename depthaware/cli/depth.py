@@ -1,0 +1,34 @@
+"""`depthaware depth`: the depth of a picture or video."""
+
+import re
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .common import add_fps, add_model, load_model, progress
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    add_model(parser)
+    add_fps(parser)
+    parser.add_argument("input", help="picture, video, folder of frames or pattern like 'frames/*.png'")
+    output = ".png or .ply of a picture, .mp4 of a video (default: INPUT_depth.* in the current folder)"
+    parser.add_argument("--output", help=output)
+
+
+def run(args: Namespace) -> str:
+    """Estimate depth, and say what was written."""
+    from ..inference.depth_maps import depth_to_file
+    from ..media.atomic import check_output
+    from ..media.image import is_still, open_media, read_image
+    from ..media.video import read_video
+
+    still = False
+    if Path(args.input).is_file():
+        with open_media(args.input) as container:
+            still = is_still(container)
+    name = re.sub(r"[^\w.-]+", "", Path(args.input).stem) or "frames"
+    output = args.output or f"{name}_depth.{'png' if still else 'mp4'}"
+    check_output(output, (".png", ".ply") if still else (".mp4",), (args.input,))
+    media = read_image(args.input) if still else read_video(args.input, rate=args.fps)
+    return str(depth_to_file(load_model(args), media, output, progress=progress(args.quiet)))

@@ -1,0 +1,42 @@
+"""`depthaware export`: a model becomes graphs for ONNX Runtime or PyTorch."""
+
+from argparse import ArgumentParser, Namespace
+from importlib.resources import files
+
+_MEDIA = files("depthaware") / "assets"
+_FRAMES = 32
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
+    parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="for `animate --backend onnxruntime`")
+    parser.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="(default: %(default)s)")
+    size = "side of the pictures in pixels (default: that of the weights' training)"
+    parser.add_argument("--size", type=int, metavar="N", help=size)
+    parser.add_argument("--int8", action="store_true", help="quantise for the CPU; onnx only")
+    video = "real frames to check and calibrate with (default: a bundled clip)"
+    parser.add_argument("--calibrate", metavar="VIDEO", default=str(_MEDIA / "driving.mp4"), help=video)
+
+
+def run(args: Namespace) -> str:
+    """Export, and say what was written and how near it is."""
+    from itertools import islice
+
+    import torch
+
+    from ..dagan import DaGAN
+    from ..export.exporter import export
+    from ..media.image import fit_square, read_image
+    from ..media.video import read_video
+
+    video = read_video(args.calibrate)
+    model = DaGAN.from_pretrained(args.weights, revision=args.revision)
+    size = model.image_size if args.size is None else args.size
+    if size < 1:
+        raise ValueError(f"--size: expected a number of pixels, got {size}")
+    step = max(video.frames // _FRAMES, 1)
+    driving = [fit_square(frame.image, size) for frame in islice(video, 0, _FRAMES * step, step)]
+    source = fit_square(read_image(str(_MEDIA / "portrait.png")), size)
+    return str(export(model, args.output, source, torch.cat(driving), format=args.format, int8=args.int8))

@@ -1,0 +1,95 @@
+"""The `depthaware` command. torch and av are imported where they are used, so that --help answers at once."""
+
+import argparse
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from types import FrameType, ModuleType
+from typing import NoReturn
+
+from . import animate, convert, depth, evaluate, export
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
+    try:
+        args = _parser().parse_args(argv)
+        _import_libraries()
+        with _answering(_interrupt):
+            done = args.run(args)
+    except KeyboardInterrupt as interrupt:
+        return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
+    except OSError as error:
+        return _complain(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
+    except (ValueError, MemoryError) as error:
+        return _complain(f"error: {error or 'out of memory'}")
+    except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
+        if not re.search("out of memory|allocate memory|not enough memory", str(error)):
+            raise
+        return _complain("error: out of memory, try a smaller --batch-size or another --device")
+    if not args.quiet:
+        print(done)
+    return 0
+
+
+def _complain(message: str, code: int = 2) -> int:
+    over = "\r\033[K" if sys.stderr.isatty() else ""  # write over the progress bar
+    print(f"{over}depthaware:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _import_libraries() -> None:
+    """Import what takes long; NumPy turns a Ctrl-C that comes meanwhile into an ImportError, so it is answered here."""
+    with _answering(lambda number, _: os._exit(_complain("interrupted", 128 + number))):
+        from ..inference import animator as animation  # noqa: F401
+
+
+@contextmanager
+def _answering(answer: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Answer Ctrl-C, `kill` and the terminal's end, unless the program was told to ignore them."""
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, answer) for number in known if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    for name in ("SIGTERM", "SIGHUP"):  # systemd and terminals send both; the second would interrupt the cleaning up
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    raise KeyboardInterrupt(number)  # files are cleaned up after it as after Ctrl-C
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)  # ends in one line, like every other mistake
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("depthaware", description="Depth-aware talking heads: a portrait moves like a video.")
+    parser.add_argument("--version", action="version", version=f"depthaware {version('depthaware')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(module: ModuleType, help: str) -> None:
+        subparser = commands.add_parser(module.__name__.rpartition(".")[2], help=help)
+        subparser.add_argument("--quiet", action="store_true", help="print errors only")
+        module.add(subparser)
+        subparser.set_defaults(run=module.run)
+
+    command(animate, "let a portrait move like a video")
+    command(depth, "depth of a picture or video")
+    command(evaluate, "measure how good a model is")
+    command(convert, "turn a DaGAN or FOMM checkpoint into our format")
+    command(export, "turn a model into graphs for ONNX Runtime or PyTorch")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

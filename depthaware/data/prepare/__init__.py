@@ -1,0 +1,1 @@
+"""From raw videos to clips of one face each."""

@@ -1,0 +1,152 @@
+"""Export: a DaGAN as three graphs for ONNX Runtime or PyTorch, which appear only if they draw what the model draws."""
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..dagan import DaGAN
+from .graphs import Graph, trace
+from .quantization import quantise_export
+from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow, require
+
+OPSET = 20  # the first whose GridSample is PyTorch's
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 5)  # none is the batch that the graphs were traced with
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+        folder: with the three graphs and export.json.
+        size: side of the images that the graphs take.
+        difference: the largest absolute difference from the model in float32, in frames in [0, 1] and key points.
+        psnr: of frames in int8 against those in float32, in dB; None for an export in float32.
+    """
+
+    folder: Path
+    size: int
+    difference: float
+    psnr: float | None
+
+    def __str__(self) -> str:
+        int8 = "" if self.psnr is None else f", and int8 at {self.psnr:.1f} dB of that"
+        return f"{self.folder}: {self.size} x {self.size}, within {self.difference:.0e} of the model{int8}"
+
+
+@torch.no_grad()
+def export(
+    model: DaGAN,
+    folder: str | Path,
+    source_image: Tensor,
+    driving_images: Tensor,
+    *,
+    format: Literal["onnx", "torch"] = "onnx",
+    int8: bool = False,
+) -> Exported:
+    """Write the graphs `source_encoder`, `detector` and `driver`, and export.json.
+
+    The number of driving frames is free, the size of the images is not. Relative motion happens between detector and
+    driver and is no graph, see `transfer_motion`.
+
+    Args:
+        model: on the CPU.
+        folder: made if absent; it is all that `ExportedDaGAN` needs.
+        source_image: (1, 3, H, H) in [0, 1], a real picture of the size that the graphs shall have.
+        driving_images: (F, 3, H, H) in [0, 1], frames of a real video in their order, at least 5.
+        format: "onnx" (for ONNX Runtime) or "torch" (`torch.export`).
+        int8: quantise detector and driver, see `quantise_export`.
+
+    Raises:
+        ValueError: if a package is missing, or the graphs are off by more than 1e-4, or int8 leaves less than 35 dB;
+            the folder then is as it was.
+    """
+    if format not in SUFFIXES or (int8 and format == "torch"):
+        raise ValueError(f"format: expected onnx or, unless int8, torch, got {format!r}")
+    if len(driving_images) < max(BATCHES):
+        raise ValueError(f"driving images: expected at least {max(BATCHES)}, got {len(driving_images)}")
+    if format == "onnx":
+        require("onnx", "onnxscript", "onnxruntime")
+    size = source_image.shape[-1]
+    graphs = trace(model, size)
+    facts = _facts(model, graphs, format, size)
+    with _whole_files(Path(folder)) as part:
+        for name, graph in graphs.items():
+            write_graph(graph, part / facts["graphs"][name]["file"])
+        _write(facts, part)
+        difference = largest_difference(model, ExportedDaGAN(part), source_image, driving_images)
+        if not difference <= TOLERANCE:
+            raise ValueError(f"{folder}: the graphs are off by {difference:.1e}, expected at most {TOLERANCE:.0e}")
+        psnr = quantise_export(part, source_image, driving_images) if int8 else None
+        _write(facts | {"difference": difference, "psnr": psnr}, part)
+    return Exported(Path(folder), size, difference, psnr)
+
+
+@contextmanager
+def _whole_files(folder: Path) -> Iterator[Path]:
+    """A temporary folder, whose files go to `folder` at the end, the facts last; after any exception nothing does."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".exporting-") as part:
+            yield Path(part)
+            for file in sorted(Path(part).iterdir(), key=lambda file: file.name == FACTS):
+                os.replace(file, folder / file.name)
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def write_graph(graph: Graph, path: Path) -> None:
+    """Write one graph as ONNX or as PyTorch's .pt2, by the ending."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's exporters about themselves
+        if path.suffix == SUFFIXES["torch"]:
+            return torch.export.save(graph.program, path)
+        program = torch.onnx.export(
+            graph.program,
+            input_names=graph.inputs,
+            output_names=graph.outputs,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path, external_data=False)
+
+
+def largest_difference(model: DaGAN, exported: ExportedDaGAN, source_image: Tensor, driving_images: Tensor) -> float:
+    """How far frames and key points are apart, at the most; jacobians relative to the largest, if that is above 1."""
+    worst = torch.zeros(())
+    for count in BATCHES:
+        ours, theirs = (follow(each, source_image, driving_images[:count]) for each in (model, exported))
+        for a, b in zip(ours, theirs, strict=True):
+            worst = torch.maximum(worst, (a - b).abs().max() / a.abs().max().clamp_min(1))  # a NaN stays
+    return worst.item()
+
+
+def _facts(model: DaGAN, graphs: dict[str, Graph], format: str, size: int) -> dict[str, Any]:
+    packages = ["depthaware", "torch"] + (["onnx", "onnxscript", "onnxruntime"] if format == "onnx" else [])
+    return {
+        "format": format,
+        "size": size,
+        "graphs": {
+            name: {"file": f"{name}{SUFFIXES[format]}", "inputs": graph.inputs, "outputs": graph.outputs}
+            for name, graph in graphs.items()
+        },
+        "config": model.config,
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def _write(facts: dict[str, Any], folder: Path) -> None:
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Inference: animation, depth maps, and a model made fast."""

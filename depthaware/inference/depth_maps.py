@@ -1,0 +1,120 @@
+"""Depth of pictures and videos as something to look at: grey images, grey videos, point clouds."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..dagan import DaGAN
+from ..geometry import backproject, disparity_to_depth
+from ..media.atomic import check_output
+from ..media.image import Image, fetch, to_pixels, to_tensor, write_image, write_ply
+from ..media.threads import background, prefetch
+from ..media.video import Frame, Progress, Video, Written, write_video
+
+AHEAD = 2
+"""Frames, or batches of them, that wait between reading, the network and writing, at most."""
+
+
+@torch.inference_mode()
+def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
+    """Disparity of pictures of any shape, seen by the model at about the size that it was trained on.
+
+    Args:
+        model: any with a depth network.
+        image: uint8 (H, W, 3), or floats (B, 3, H, W) in [0, 1].
+
+    Returns:
+        (1 or B, 1, H, W) in (0, 1).
+
+    Raises:
+        ValueError: if the model has no depth network.
+    """
+    depth_net = getattr(model, "depth_net", None)
+    if depth_net is None:
+        raise ValueError(f"depth: these weights have no depth network, their configuration is {model.config}")
+    device = next(model.parameters()).device
+    pixels = image if isinstance(image, Tensor) else to_tensor(image, device)
+    scale = model.image_size / min(pixels.shape[-2:])
+    # The network halves five times; four times as long as wide is as far as it makes sense to go.
+    size = [min(max(round(side * scale / 32) * 32, 64), 4 * model.image_size) for side in pixels.shape[-2:]]
+    small = F.interpolate(pixels, size, mode="bilinear", antialias=True).to(device)
+    return F.interpolate(depth_net(small, scales=1)[0], pixels.shape[-2:], mode="bilinear")
+
+
+def grey_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
+    """A function that paints disparity in grey, bright = near.
+
+    Black and white are the farthest and nearest of the reference; stretching each frame by itself would flicker.
+
+    Args:
+        model: any with a depth network.
+        reference: the picture itself or the first of a video, see `estimate_disparity`.
+
+    Returns:
+        Function from pictures as `estimate_disparity` takes them to (1 or B, 1, H, W) in [0, 1].
+    """
+    low, high = estimate_disparity(model, reference).aminmax()
+    return lambda image: ((estimate_disparity(model, image) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+
+
+def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
+    """One point a pixel, as a portrait lens sees it, whose focal length is 1.6 times the picture's longer side.
+
+    Args:
+        model: any with a depth network.
+        image: uint8 (H, W, 3).
+
+    Returns:
+        (H W, 3), x right, y up, z towards the viewer, in the depth network's arbitrary unit.
+    """
+    height, width = image.shape[:2]
+    focal = 1.6 * max(height, width)  # which the depth was learned with, see examples/train_depth.py
+    K = torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    near, far = model.depth_range
+    depth = disparity_to_depth(estimate_disparity(model, image).cpu(), min_depth=near, max_depth=far)
+    points = backproject(depth, K[None])
+    return (points[0].flatten(1).T * torch.tensor([1.0, -1.0, -1.0])).numpy()
+
+
+def depth_to_file(
+    model: DaGAN, media: Image | Video, output: str | Path, *, progress: Progress = lambda done, total: None
+) -> Written:
+    """Write the depth of a picture (.png, 16-bit grey, or .ply, a coloured point cloud) or of a video (.mp4).
+
+    Args:
+        model: any with a depth network.
+        media: from `read_image` or `read_video`.
+        output: where to; bright = near.
+        progress: called with the numbers of frames done and in all.
+    """
+    if isinstance(media, Video):
+        return _depth_video(model, media, Path(output), progress)
+    check_output(output, (".png", ".ply"))
+    if Path(output).suffix.lower() == ".ply":
+        write_ply(output, point_cloud(model, media), media.reshape(-1, 3))
+    else:
+        grey = grey_painter(model, media)(media)[0, 0].cpu().numpy()
+        write_image(output, np.rint(grey * 65535).astype(np.uint16))
+    return Written(Path(output), 1, media.shape[:2], Fraction(0))
+
+
+def _depth_video(model: DaGAN, video: Video, output: Path, progress: Progress) -> Written:
+    check_output(output, (".mp4",), others=(video.path,))
+    paint = grey_painter(model, next(iter(video)).image)
+    with ExitStack() as stack:
+        write = stack.enter_context(write_video(output, video.size, video.rate, video.time_base))
+
+        def save(grey: Callable[[], Image], time: Fraction) -> None:
+            write(Frame(grey()[0], time))
+
+        write_later = stack.enter_context(background(save, AHEAD))
+        for count, frame in enumerate(stack.enter_context(prefetch(video, AHEAD)), start=1):
+            write_later(fetch(to_pixels(paint(frame.image))), frame.time)
+            progress(count, video.frames)
+    return Written(output, count, video.size, video.rate)

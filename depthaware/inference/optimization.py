@@ -1,0 +1,199 @@
+"""A trained DaGAN made fast for inference: the same results, within rounding."""
+
+import copy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import fusion, parametrize
+from torch.utils._pytree import tree_map
+
+from ..blocks import Hourglass, UpBlock
+from ..dagan import DaGAN
+from ..depth import SelfSupDepthNet, normalise
+from ..generator import PlainDecoder
+from .polyphase import PhaseConv, UpsampledConv
+
+
+class OptimizedDaGAN(DaGAN):
+    """A `DaGAN` that `optimize` has changed: used like any other, but neither trained nor saved."""
+
+    done: tuple[str, ...] = ()
+    """What was changed, in words."""
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
+        """Refuse: these weights fit no `DaGAN`."""
+        raise ValueError("model: is optimised and cannot be saved, expected the one that it was made from")
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
+        """Refuse, like `save_pretrained`."""
+        raise ValueError("model: is optimised and cannot be pushed, expected the one that it was made from")
+
+
+def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool = False) -> OptimizedDaGAN:
+    """Make a fast copy of a model, for inference on the device where the model is.
+
+    Batch norms go into the convolutions before them, what follows an up-sampling is computed before it (see `phases`),
+    and memory is laid out channels last. That changes results by rounding alone, less than 1e-4.
+
+    Args:
+        model: trained; stays as it is.
+        dtype: of the depth network, both hourglasses, the attended values and the decoder, which are nearly all of the
+            work. Everything else, coordinates among it, remains float32.
+        compile: also compile these networks with `torch.compile`, weights frozen, on a GPU with CUDA graphs. It happens
+            at their first use, once for each batch size, takes a minute or two on a CPU and needs a C++ compiler.
+
+    Returns:
+        A model whose attribute `done` says what was changed.
+    """
+    if isinstance(model, OptimizedDaGAN):
+        raise ValueError("model: is optimised already, expected the one that it was made from")
+    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    fast.__class__ = OptimizedDaGAN
+    assert isinstance(fast, OptimizedDaGAN)
+    fold_batch_norms(fast)
+    use_phases(fast)
+    fast.to(memory_format=torch.channels_last)
+    fast.done = ("batch norms folded", "up-sampling in phases", "channels last")
+    networks = [fast.depth_net, fast.kp_detector.hourglass, fast.dense_motion.hourglass, fast.generator.decoder]
+    heavy: list[Any] = [network for network in networks if network is not None]
+    if dtype != torch.float32:
+        for network in heavy:
+            _compute_in(network, dtype)
+        if fast.generator.attention is not None:
+            fast.generator.attention.value.to(dtype)
+        fast.done += (str(dtype).removeprefix("torch."),)
+    if compile:
+        graphs = next(model.parameters()).is_cuda
+        how: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {"options": {"freezing": True}}
+        for network in heavy:
+            network.forward = torch.compile(network.forward, dynamic=False, **how)
+            if graphs:  # whose next run overwrites what this one put out
+                network.register_forward_hook(lambda *call: tree_map(torch.clone, call[-1]))
+        fast.done += ("compiled with CUDA graphs" if graphs else "compiled",)
+    return fast
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """For `optimize`: bfloat16 where the device computes in it natively, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+        native = device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+def fold_batch_norms(model: nn.Module) -> None:
+    """Put batch norms into the convolutions that stand right before them, and spectral norms into their weights."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d) and parametrize.is_parametrized(child):
+                setattr(module, name, _bare(child))
+        for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+            owner = module
+            if isinstance(conv, nn.Sequential) and len(conv):  # the deep stem of a ResNet
+                owner, (name, conv) = conv, list(conv.named_children())[-1]
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:  # timm's has an activation in it
+                setattr(owner, name, fusion.fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+
+
+def _bare(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution with the weight that a parametrisation comes to; to remove that one breaks every copy."""
+    bare = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.weight.shape[-1],
+        stride=conv.stride[0],
+        padding=conv.padding[0],
+        bias=conv.bias is not None,
+    )
+    bare.weight = nn.Parameter(conv.weight.detach(), requires_grad=False)
+    bare.bias = conv.bias
+    return bare
+
+
+def use_phases(model: DaGAN) -> None:
+    """Compute what follows an up-sampling at the resolution before it; `fold_batch_norms` comes first."""
+    for module in list(model.modules()):
+        if isinstance(module, Hourglass):
+            for index in range(len(module.up_blocks))[-2:]:  # coarser ones would only have more weights to read
+                module.up_blocks[index] = _up_block(module.up_blocks[index])
+    if isinstance(model.generator.decoder, PlainDecoder) and len(model.generator.decoder.up_blocks):
+        model.generator.decoder = _Decoder(model.generator.decoder)
+    if model.depth_net is not None:
+        model.depth_net = _DepthNet(model.depth_net)
+
+
+def _up_block(block: Any) -> nn.Module:
+    return nn.Sequential(UpsampledConv(block.conv), nn.ReLU(inplace=True))
+
+
+class _Decoder(PlainDecoder):
+    """A `PlainDecoder` whose last two layers work on phases."""
+
+    def __init__(self, decoder: PlainDecoder) -> None:
+        nn.Module.__init__(self)
+        *blocks, last = decoder.up_blocks
+        assert isinstance(last, UpBlock)
+        self.bottleneck = decoder.bottleneck
+        self.up_blocks = nn.Sequential(*map(_up_block, blocks))
+        self.last, self.end = UpsampledConv(last.conv), PhaseConv(decoder.final)
+
+    def forward(self, feature: Tensor, condition: Tensor) -> Tensor:
+        x = self.up_blocks(self.bottleneck(feature))
+        return self.end(self.last.staggered(x).relu_()).sigmoid_()
+
+
+class _DepthNet(SelfSupDepthNet):
+    """A `SelfSupDepthNet` for the finest disparity alone, up-sampling in phases."""
+
+    def __init__(self, net: SelfSupDepthNet) -> None:
+        nn.Module.__init__(self)
+        self.encoder, self.reduce = net.encoder, net.reduce
+        layers: Any = zip(net.fuse, net.reduce, strict=True)
+        parts = [_split(fuse, reduce.out_channels) for fuse, reduce in layers]
+        self.coarse = nn.ModuleList(UpsampledConv(coarse) for coarse, _ in parts)
+        self.skip = nn.ModuleList(skip for _, skip in parts)
+        head: Any = net.heads[0]
+        self.head = PhaseConv(head)
+
+    def forward(self, image: Tensor, *, scales: int = 1) -> tuple[Tensor, ...]:
+        if scales != 1:
+            raise ValueError(f"scales: expected 1 of an optimised network, got {scales}")
+        features = self.encoder(normalise(image))
+        x = features[-1]
+        for level in (4, 3, 2, 1):
+            x = self.coarse[level](F.elu(self.reduce[level](x), inplace=True))
+            x = F.elu(x + self.skip[level](features[level - 1]), inplace=True)
+        finest: Any = self.coarse[0]
+        x = finest.staggered(F.elu(self.reduce[0](x), inplace=True))
+        return (self.head(F.elu(x, inplace=True)).sigmoid_(),)
+
+
+def _split(conv: nn.Conv2d, channels: int) -> tuple[nn.Conv2d, nn.Module]:
+    """A convolution of two maps, one behind the other, as two whose outputs add up to its."""
+    first, rest = conv.weight[:, :channels], conv.weight[:, channels:]
+    parts = []
+    for weight in (first, rest):
+        part = copy.deepcopy(conv)
+        part.weight, part.in_channels = nn.Parameter(weight, requires_grad=False), weight.shape[1]
+        parts.append(part)
+    parts[1].bias = None
+    return parts[0], parts[1] if rest.shape[1] else nn.Identity()
+
+
+def _compute_in(network: nn.Module, dtype: torch.dtype) -> None:
+    def lower(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(x.to(dtype) for x in inputs)
+
+    def raise_(_: nn.Module, inputs: Any, output: Any) -> Any:
+        return output.float() if isinstance(output, Tensor) else tuple(x.float() for x in output)
+
+    network.to(dtype)
+    network.register_forward_pre_hook(lower)
+    network.register_forward_hook(raise_)

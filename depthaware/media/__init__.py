@@ -1,0 +1,1 @@
+"""Images, video and sound in files; atomic writes; threads that read and write ahead."""

@@ -1,0 +1,228 @@
+"""Still pictures in and out, and in the shape that models take."""
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+from .atomic import whole_file
+
+Image = npt.NDArray[np.uint8]
+Fit = Literal["crop", "pad", "stretch"]
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# FFmpeg knows stranger formats too: text files as "video", play lists that fetch from the network.
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+
+
+@contextmanager
+def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
+    """Open an image or video file; when it cannot be read, one line says so and names it."""
+    path = Path(path)
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+    with open(path, "rb") as file:
+        # FFmpeg takes "%03d" in the name of a picture for a pattern; bytes in memory have no name.
+        source = io.BytesIO(file.read()) if path.suffix.lower() in PICTURES else file
+        try:
+            with av.open(source, "r", metadata_errors="ignore", options={"format_whitelist": _FORMATS}) as container:
+                yield container
+        except (av.FFmpegError, OSError) as error:
+            raise ValueError(f"{path}: damaged, cut short, or neither an image nor a video that can be read") from error
+
+
+def is_still(container: av.container.InputContainer) -> bool:
+    """Whether the file is one picture by its format (PNG, JPEG, ...), not a video or an animation."""
+    return container.format.name.endswith("_pipe")
+
+
+def read_image(path: str | Path) -> Image:
+    """Read a PNG, JPEG, WebP, BMP or TIFF file of any depth, upright, transparency laid over white.
+
+    Returns:
+        (H, W, 3), RGB.
+
+    Raises:
+        ValueError: if the file cannot be decoded, or is a video.
+    """
+    with open_media(path) as container:
+        if not is_still(container):
+            raise ValueError(f"{path}: is a video ({container.format.name}), expected a still image")
+        # Otherwise half a JPEG passes for a whole one.
+        container.streams.video[0].codec_context.options = {"err_detect": "explode"}
+        for frame in container.decode(video=0):
+            return to_rgb(frame)
+    raise ValueError(f"{path}: holds no picture")
+
+
+def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Image:
+    """Decoded frame -> (H, W, 3), RGB, upright (but for mirrored EXIF orientations), transparency laid over white.
+
+    One `reformatter` for all frames of a video saves the time to make one for each, ten times that of using it.
+    """
+    transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
+    reformatter = reformatter or VideoReformatter()
+    image = reformatter.reformat(frame, format="rgba" if transparent else "rgb24").to_ndarray()
+    if transparent:
+        alpha = image[..., 3:] / 255
+        image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return _upright(image, frame)
+
+
+def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
+    """Turn and mirror the picture as its display matrix says: x' = a x + c y, y' = b x + d y, each 0 or ±1."""
+    try:
+        side_data: Any = frame.side_data
+        matrix = side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV gives up on frames with EXIF data; of these it tells the rotation alone
+        matrix = None
+    if matrix is None:
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    a, b, _, c, d = np.sign(np.round(np.frombuffer(bytes(matrix), np.int32)[:5] / 2**16))
+    if a == 0:
+        image = image.transpose(1, 0, 2)
+    return np.ascontiguousarray(image[:: int(b + d) or 1, :: int(a + c) or 1])
+
+
+def find_pictures(path: Path) -> tuple[Path, ...]:
+    """The pictures in a folder or under a pattern, in natural order (2 before 10); none if `path` is neither."""
+    if path.is_file():
+        return ()
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
+    elif counter := re.search(r"%0?\d*d", path.name):
+        before, after = path.name[: counter.start()], path.name[counter.end() :]
+        name = re.compile(re.escape(before) + r"\d+" + re.escape(after))
+        found = [file for file in path.parent.glob("*") if name.fullmatch(file.name)]
+    elif set(path.name) & set("*?["):
+        found = list(path.parent.glob(path.name))
+    else:
+        return ()
+    # Hidden files are not meant: macOS puts a ._1.png beside 1.png.
+    found = [file for file in found if file.is_file() and not file.name.startswith(".")]
+    if not found:
+        raise ValueError(f"{path}: found no pictures ({', '.join(PICTURES)})")
+    return tuple(
+        sorted(found, key=lambda file: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", file.name)])
+    )
+
+
+def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
+    """Turn a picture of any shape into the square that a model takes.
+
+    Args:
+        image: uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1].
+        size: side in pixels.
+        mode: "crop" the central square, "pad" to a square with black, or "stretch".
+        device: of the result; that of the image if None.
+
+    Returns:
+        (1, 3, size, size) in [0, 1], resized with anti-aliasing.
+    """
+    if mode not in ("crop", "pad", "stretch"):
+        raise ValueError(f"fit: expected 'crop', 'pad' or 'stretch', got {mode!r}")
+    pixels = _planes(image)
+    height, width = pixels.shape[-2:]
+    side = min(height, width) if mode == "crop" else max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    if mode != "stretch":  # negative padding crops
+        pixels = F.pad(pixels, (left, side - width - left, top, side - height - top))
+    pixels = _to_floats(pixels, device)
+    return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True).to(device)
+
+
+def to_tensor(image: Image | Tensor, device: torch.device | None = None) -> Tensor:
+    """uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1] -> float32 (1, 3, H, W) in [0, 1]."""
+    return _to_floats(_planes(image), device).to(device)
+
+
+def _planes(image: Image | Tensor) -> Tensor:
+    """(1, 3, H, W), still uint8 if the image is."""
+    # An array may be a mirrored or read-only view, which PyTorch does not take.
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    if pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
+        return pixels.permute(2, 0, 1)[None]
+    if pixels.is_floating_point() and tuple(pixels.shape[:-2]) in ((3,), (1, 3)):
+        return pixels.reshape(1, *pixels.shape[-3:])
+    raise ValueError(
+        f"image: expected uint8 (H, W, 3) or floats (3, H, W) in [0, 1], got {pixels.dtype} {tuple(pixels.shape)}"
+    )
+
+
+def _to_floats(pixels: Tensor, device: torch.device | None) -> Tensor:
+    """To float32 in [0, 1], for a GPU on that GPU: fewer bytes go there, and nobody waits until they have."""
+    if device is not None and device.type == "cuda" and pixels.device.type == "cpu":
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    return pixels / 255 if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Floats (B, 1 or 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), RGB, where they are."""
+    # In place: fresh memory costs more than the arithmetic.
+    pixels = images.float().mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+
+
+def from_pixels(pixels: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) -> floats (B, 3, H, W) in [0, 1], where they are."""
+    return pixels.permute(0, 3, 1, 2) / 255
+
+
+def to_uint8(images: Tensor) -> Image:
+    """Floats (B, 1 or 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), RGB."""
+    return to_pixels(images).cpu().numpy()
+
+
+def fetch(pixels: Tensor) -> Callable[[], Image]:
+    """Start to copy pixels to the host, behind the work that makes them; the function waits for it, in any thread."""
+    if pixels.device.type != "cuda":
+        copy = pixels.cpu().numpy()
+        return lambda: copy
+    host = torch.empty_like(pixels, device="cpu", pin_memory=True).copy_(pixels, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(pixels.device))
+
+    def wait() -> Image:
+        done.synchronize()
+        return host.numpy()
+
+    return wait
+
+
+def write_image(path: str | Path, image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
+    """Write a PNG: 8-bit colour from uint8 (H, W, 3), or 16-bit grey from uint16 (H, W)."""
+    frame = av.VideoFrame.from_ndarray(image, format="gray16be" if image.dtype == np.uint16 else "rgb24")
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
+    encoder.time_base = Fraction(1)
+    with whole_file(path) as part:
+        part.write_bytes(b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None))))
+
+
+def write_ply(path: str | Path, points: npt.NDArray[np.float32], colours: npt.NDArray[np.uint8]) -> None:
+    """Write a coloured point cloud as binary PLY.
+
+    Args:
+        path: ends in .ply by custom.
+        points: (N, 3), x, y, z.
+        colours: (N, 3), RGB.
+    """
+    fields = [(name, "<f4") for name in "xyz"] + [(name, "u1") for name in ("red", "green", "blue")]
+    vertices = np.empty(len(points), dtype=fields)
+    for (name, _), column in zip(fields, (*points.T, *colours.T), strict=True):
+        vertices[name] = column
+    properties = [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in fields]
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}", *properties, "end_header", ""]
+    with whole_file(path) as part:
+        part.write_bytes("\n".join(header).encode() + vertices.tobytes())

@@ -1,0 +1,197 @@
+"""Video in and out, frame by frame with its times and its sound: memory does not grow with length."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from .atomic import whole_file
+from .audio import audio_codec, audio_muxer, start_time
+from .image import Image, find_pictures, is_still, open_media, read_image, to_rgb
+
+
+class Frame(NamedTuple):
+    """One picture of a video.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        time: when it is shown, in seconds after the start.
+        driving: of an animated frame: what the model saw of the driver, uint8 of the same shape.
+    """
+
+    image: Image
+    time: Fraction
+    driving: Image | None = None
+
+
+class Written(NamedTuple):
+    """A file that was written.
+
+    Attributes:
+        path: of the file.
+        frames: their number.
+        size: (height, width) of each.
+        rate: average frames per second, 0 for a still picture.
+    """
+
+    path: Path
+    frames: int
+    size: tuple[int, int]
+    rate: Fraction
+
+    def __str__(self) -> str:
+        height, width = self.size
+        if not self.rate:
+            return f"{self.path}: {width} x {height}"
+        return f"{self.path}: {self.frames} frames, {width} x {height}, {float(self.rate):.4g} fps"
+
+
+Progress = Callable[[int, int], None]
+"""Is told the numbers of frames done and in all."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A readable video; every `for frame in video` reads it afresh from its start.
+
+    Attributes:
+        path: file, folder or pattern.
+        pictures: files of an image sequence; empty for a video file.
+        size: (height, width), upright.
+        rate: average frames per second.
+        time_base: all times are multiples of it, in seconds.
+        frames: how many.
+        audio: codec of the sound, or None for silence.
+    """
+
+    path: Path
+    pictures: tuple[Path, ...]
+    size: tuple[int, int]
+    rate: Fraction
+    time_base: Fraction
+    frames: int
+    audio: str | None
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self.pictures:
+            return (Frame(read_image(picture), i / self.rate) for i, picture in enumerate(self.pictures))
+        return _decode(self.path, self.time_base)
+
+
+def read_video(path: str | Path, *, rate: float | Fraction = 25) -> Video:
+    """Open a video: mp4, mov, webm, mkv, avi, gif, a folder of pictures, or a pattern (``%04d.png``, ``*.png``).
+
+    Args:
+        path: file, folder or pattern. Pictures are taken in natural order (2 before 10).
+        rate: frames per second of pictures; files know theirs.
+
+    Raises:
+        ValueError: if there is nothing to see: unreadable, cut short, a single picture, or no frames.
+    """
+    if not 0.01 <= rate <= 1000:
+        raise ValueError(f"rate: expected 0.01 to 1000 frames per second, got {rate}")
+    path = Path(path)
+    if pictures := find_pictures(path):
+        rate = Fraction(rate).limit_denominator(1001)
+        height, width, _ = read_image(pictures[0]).shape
+        return Video(path, pictures, (height, width), rate, 1 / rate, len(pictures), None)
+    with open_media(path) as container:
+        if is_still(container):
+            raise ValueError(f"{path}: is a still image, expected a video, or a folder or pattern (*.png) of frames")
+        stream = _video_stream(container)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(rate)
+        time_base = stream.time_base or 1 / rate
+        frames, audio = _count_frames(container, stream), audio_codec(container)
+    height, width, _ = next(_decode(path, time_base)).image.shape
+    return Video(path, (), (height, width), rate, time_base, frames, audio)
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    covers = av.stream.Disposition.attached_pic  # the picture on a piece of music is no video
+    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+    if not streams:
+        found = ", ".join(stream.type for stream in container.streams) or "nothing"
+        raise ValueError(f"{container.name}: has no video, only {found}")
+    streams[0].thread_type = "AUTO"
+    return streams[0]
+
+
+def _count_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    """Count without decoding, which is quick, so that a file cut short is found before any heavy work."""
+    count, end = 0, Fraction(0)
+    for packet in container.demux():
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            count += packet.stream_index == stream.index and not packet.is_discard
+            end = max(end, (time + (packet.duration or 0)) * (packet.time_base or Fraction(0)))
+    duration = Fraction(container.duration or 0, av.time_base)
+    if duration - (end - start_time(container)) > max(duration / 10, Fraction(1, 4)):
+        raise ValueError(f"{container.name}: is cut short, {float(end):.1f} of {float(duration):.1f} seconds are there")
+    return count
+
+
+def _decode(path: Path, time_base: Fraction) -> Iterator[Frame]:
+    with open_media(path) as container:
+        stream = _video_stream(container)
+        reformatter, earliest, count = VideoReformatter(), Fraction(0), 0
+        for frame in container.decode(stream):
+            pts = frame.dts if frame.pts is None else frame.pts
+            # Broken files repeat or omit times; encoders insist that they grow.
+            time = earliest if pts is None else max(pts * time_base - start_time(container), earliest)
+            yield Frame(to_rgb(frame, reformatter), time)
+            earliest, count = time + time_base, count + 1
+    if count == 0:
+        raise ValueError(f"{path}: has no frames")
+
+
+@contextmanager
+def write_video(
+    path: str | Path,
+    size: tuple[int, int],
+    rate: Fraction,
+    time_base: Fraction | None = None,
+    *,
+    audio: str | Path | None = None,
+) -> Iterator[Callable[[Frame], None]]:
+    """Write an mp4 (H.264), which appears under its name only when it is complete.
+
+    ```python
+    with write_video("copy.mp4", video.size, video.rate, video.time_base, audio=video.path) as write:
+        for frame in video:
+            write(frame)
+    ```
+
+    Args:
+        path: of the mp4.
+        size: (height, width) of all frames; H.264 needs even sides, so odd ones gain a line.
+        rate: average frames per second.
+        time_base: finest step between times, in seconds; 1 / rate if None.
+        audio: file whose sound comes along: copied packet by packet, or converted to AAC if few players could play it.
+    """
+    base = time_base or 1 / rate
+    odd = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
+    pad = partial(np.pad, pad_width=odd, mode="edge") if np.any(odd) else np.ascontiguousarray
+    with ExitStack() as stack:
+        part = stack.enter_context(whole_file(path)).absolute()  # a relative "a:b" would be an address to FFmpeg
+        output = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
+        stream = output.add_stream("libx264", rate=rate, options={"crf": "18"})
+        stream.height, stream.width, stream.pix_fmt = size[0] + odd[0][1], size[1] + odd[1][1], "yuv420p"
+        stream.codec_context.time_base = base
+        mux_audio = audio_muxer(output, audio)
+
+        def write(frame: Frame) -> None:
+            picture = av.VideoFrame.from_ndarray(pad(frame.image), format="rgb24")
+            picture.pts, picture.time_base = round(frame.time / base), base
+            mux_audio(frame.time)
+            output.mux(stream.encode(picture))
+
+        yield write
+        mux_audio(None)
+        output.mux(stream.encode(None))

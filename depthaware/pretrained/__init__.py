@@ -1,0 +1,1 @@
+"""Weights: bundled, on disk, on the Hub, and from checkpoints of other code."""

@@ -1,0 +1,1 @@
+"""Depth for trained generators: the mechanism, and one file a family."""

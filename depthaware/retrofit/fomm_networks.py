@@ -1,0 +1,103 @@
+"""FOMM from this library's modules, with the calls and dictionaries of its authors' code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+
+from .. import DaGAN, DenseMotionNetwork, DepthAwareGenerator, Keypoints, RGBDKeypointDetector
+
+
+def keypoints(kp: Mapping[str, Tensor]) -> Keypoints:
+    """FOMM's dictionary of key points as this library's, for its losses and its motion transfer."""
+    if "value" not in kp:
+        raise ValueError(f"key points: looked for 'value' and 'jacobian', found {', '.join(kp) or 'nothing'}")
+    return Keypoints(kp["value"], kp.get("jacobian"))
+
+
+class FOMMKeypointDetector(nn.Module):
+    """`RGBDKeypointDetector` called like FOMM's detector: image (B, 3, H, W) -> {"value": ..., "jacobian": ...}."""
+
+    def __init__(self, detector: RGBDKeypointDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        kp = self.detector(image)
+        return {name: tensor for name, tensor in kp._asdict().items() if tensor is not None}
+
+
+class FOMMGenerator(nn.Module):
+    """`DenseMotionNetwork` and `DepthAwareGenerator` called like FOMM's generator, which holds both."""
+
+    num_channels = 3  # read by FOMM's training code
+
+    def __init__(self, dense_motion: DenseMotionNetwork, generator: DepthAwareGenerator) -> None:
+        super().__init__()
+        self.dense_motion_network, self.generator = dense_motion, generator
+
+    def forward(
+        self, source_image: Tensor, kp_driving: Mapping[str, Tensor], kp_source: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        motion = self.dense_motion_network(source_image, keypoints(kp_source), keypoints(kp_driving))
+        frame = self.generator(source_image, None, motion)
+        names = ("mask", "sparse_deformed", "occlusion_map")
+        return {name: getattr(motion, name) for name in names} | frame._asdict()
+
+
+def load_fomm(
+    checkpoint: str | Path, config: str | Path | Mapping[str, Any] | None = None, *, align_corners: bool = True
+) -> tuple[FOMMKeypointDetector, FOMMGenerator]:
+    """A released FOMM without its code: (kp_detector, generator), called the same, in eval mode.
+
+    Args:
+        checkpoint: `vox-adv-cpk.pth.tar` or the like.
+        config: FOMM's YAML file or its content. All of it but the temperature follows from the checkpoint, and is
+            compared with it.
+        align_corners: the sampling that the weights were trained with; False from PyTorch 1.3 on, see `warp`.
+
+    Raises:
+        ValueError: if the checkpoint cannot be read safely, is not FOMM's, or does not fit the config.
+    """
+    model = DaGAN.from_checkpoint(checkpoint, align_corners=align_corners)
+    if model.config["attention"] != "none":
+        raise ValueError(f"{checkpoint}: expected a FOMM, found attention in its generator")
+    if config is not None:
+        model.kp_detector.temperature = _read_config(config, model.config)
+    return FOMMKeypointDetector(model.kp_detector).eval(), FOMMGenerator(model.dense_motion, model.generator).eval()
+
+
+def _read_config(config: str | Path | Mapping[str, Any], found: Mapping[str, Any]) -> float:
+    """The temperature, if all else is as found in the checkpoint."""
+    try:
+        content: Any = config if isinstance(config, Mapping) else yaml.safe_load(Path(config).read_text())
+        params = content["model_params"]
+        stated, temperature = _stated(params), float(params["kp_detector_params"]["temperature"])
+    except OSError as error:
+        raise ValueError(f"{config}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # damaged YAML, or any other content
+        line = str(error).splitlines()[0]
+        raise ValueError(f"config: looked for FOMM's model_params, found something else ({line})") from error
+    for option, (name, value) in stated.items():
+        if value != found[option]:
+            raise ValueError(f"config: expected the checkpoint's {name} {found[option]}, got {value}")
+    return temperature
+
+
+def _stated(params: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Option of `DaGAN` -> FOMM's name for it and its value, where the shapes of the weights tell it as well."""
+    generator, detector = params["generator_params"], params["kp_detector_params"]
+    motion = generator["dense_motion_params"]
+    names = {
+        "num_keypoints": (params["common_params"], "num_kp"),
+        "keypoint_width": (detector, "block_expansion"),
+        "motion_width": (motion, "block_expansion"),
+        "generator_width": (generator, "block_expansion"),
+        "hourglass_blocks": (detector, "num_blocks"),
+        "down_blocks": (generator, "num_down_blocks"),
+        "bottleneck_blocks": (generator, "num_bottleneck_blocks"),
+    }
+    scale = "scale_factor", motion.get("scale_factor", 1)
+    return {option: (name, part[name]) for option, (part, name) in names.items()} | {"scale_factor": scale}

@@ -1,0 +1,375 @@
+"""How fast DaGAN is: every part and the whole, against a path that does what the published inference loop does.
+
+    python examples/benchmarks/benchmark.py --quick                       # the table in under 3 minutes on two cores
+    python examples/benchmarks/benchmark.py --output docs/benchmarks/cpu.json
+    python examples/benchmarks/benchmark.py --device cuda --output docs/benchmarks/gpu.json
+
+Variants take turns, so that whatever else the machine does falls on all of them; every figure is a median. The
+full-size network has random weights, which does not change its speed. `benchmark_tables.py` puts the JSON into
+docs/benchmarks.md.
+"""
+
+import copy
+import ctypes
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from benchmark_training import training_rates
+from measure_attention import resident
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from depthaware import DaGAN, attention, optimize, read_image, read_video
+from depthaware.export.exporter import export
+from depthaware.export.runtimes import ExportedDaGAN
+from depthaware.inference.animator import animate_to_file
+from depthaware.inference.optimization import best_dtype, fold_batch_norms, use_phases
+from depthaware.media.image import fit_square
+from depthaware.media.video import write_video
+from depthaware.training.command import run
+
+MEDIA = files("depthaware") / "assets"
+Table = dict[str, dict[str, float]]
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is timed."""
+
+    output: str = ""  # JSON file; nothing is written if empty
+    device: str = "cpu"
+    sizes: str = "256,512"  # of the full-size network; dagan-tiny is for 256
+    rounds: int = 5
+    threads: int = 2
+    compile: bool = False  # time compiled networks on a CPU, too
+    quick: bool = False  # 256 pixels, 2 rounds, no ONNX Runtime, no training
+
+
+class FullBlur(nn.Module):
+    """The anti-aliased down-sampling as published: blur every pixel, then keep one in `step` ** 2."""
+
+    def __init__(self, down: Any) -> None:
+        super().__init__()
+        self.step, self.weight = down.step, down.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        blurred = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2, groups=x.shape[1])
+        return blurred[..., :: self.step, :: self.step]
+
+
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return (query @ key.mT).softmax(dim=-1) @ value
+
+
+class Reference:
+    """Frame by frame in float32: the source encoded anew, all N x N attention weights, all scales of the disparity."""
+
+    def __init__(self, model: DaGAN, source_image: Tensor) -> None:
+        self.model, self.source_image = copy.deepcopy(model), source_image
+        self.model.kp_detector.down = FullBlur(model.kp_detector.down)  # type: ignore[assignment]
+        self.model.dense_motion.down = FullBlur(model.dense_motion.down)  # type: ignore[assignment]
+        self.kp_source, self.disparity = self.detect(source_image)
+
+    def detect(self, image: Tensor) -> tuple[Any, Tensor]:
+        assert self.model.depth_net is not None
+        disparity = self.model.depth_net(image)[0]
+        return self.model.kp_detector(image, disparity), disparity
+
+    def __call__(self, driving: Tensor) -> Tensor:
+        with mock.patch.object(attention, "attend", explicit_attention):
+            return torch.cat([self.frame(image) for image in driving.split(1)])
+
+    def frame(self, driving_image: Tensor) -> Tensor:
+        kp_driving, _ = self.detect(driving_image)
+        motion = self.model.dense_motion(self.source_image, self.kp_source, kp_driving)
+        return self.model.generator(self.source_image, self.disparity, motion).prediction
+
+
+def in_batches(model: DaGAN, source_image: Tensor, batch: int) -> Run:
+    """As `animate` does it: the source is encoded beforehand, which is not part of the time of a frame."""
+    source = model.encode_source(source_image)
+
+    def run(driving: Tensor) -> Tensor:
+        return torch.cat([model.drive(source, model.detect_keypoints(images)) for images in driving.split(batch)])
+
+    return run
+
+
+def variants(model: DaGAN, source: Tensor, batch: int, compile: bool) -> dict[str, Run]:
+    """The reference, what each change adds to those before it, and lower precision."""
+    folded = copy.deepcopy(model).requires_grad_(False)
+    fold_batch_norms(folded)
+    phases = copy.deepcopy(folded)
+    use_phases(phases)
+    fast, low = optimize(model), optimize(model, dtype=torch.bfloat16)
+    found = {
+        "reference": Reference(model, source),
+        "source once, attention in chunks": in_batches(model, source, 1),
+        "+ batch norms folded": in_batches(folded, source, 1),
+        "+ up-sampling in phases": in_batches(phases, source, 1),
+        "+ channels last = float32": in_batches(fast, source, 1),
+        f"float32, batch {batch}": in_batches(fast, source, batch),
+        "bfloat16": in_batches(low, source, 1),
+        f"bfloat16, batch {batch}": in_batches(low, source, batch),
+    }
+    if compile:
+        for dtype in (torch.float32, torch.bfloat16, *([torch.float16] if source.is_cuda else [])):
+            name = f"{str(dtype).removeprefix('torch.')}, batch {batch}, compiled"
+            found[name] = in_batches(optimize(model, dtype=dtype, compile=True), source, batch)
+    return found
+
+
+def exported(model: DaGAN, source: Tensor, frames: Tensor, batch: int) -> dict[str, Run]:
+    """The same on ONNX Runtime, in float32 and in int8, calibrated on half of these frames, none of which is timed."""
+    found = {}
+    for int8 in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            export(model, Path(folder, "graphs"), source, frames, int8=int8)
+            graphs: Any = ExportedDaGAN(Path(folder, "graphs"))  # holds what it has read
+        found[f"ONNX Runtime, {'int8' if int8 else 'float32'}, batch {batch}"] = in_batches(graphs, source, batch)
+    return found
+
+
+def full_size(size: int) -> DaGAN:
+    """The paper's network, with random weights and norms that are not the identity."""
+    torch.manual_seed(0)
+    model = DaGAN(image_size=size).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    assert model.generator.attention is not None
+    nn.init.constant_(model.generator.attention.gate, 0.5)
+    return model
+
+
+def seconds(run: Callable[[], object], device: str) -> float:
+    """How long it takes, the device's queue emptied before and after."""
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait()
+    start = time.perf_counter()
+    run()
+    wait()
+    return time.perf_counter() - start
+
+
+def peak_megabytes(run: Callable[[], object], device: str) -> float:
+    """Memory at its peak over that before; on a CPU resident memory, on Linux alone."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts here
+    before = resident("VmRSS")
+    run()
+    return (resident("VmHWM") - before) / 1e6
+
+
+def time_variants(model: DaGAN, size: int, options: Options, batch: int) -> Table:
+    """Milliseconds a frame, how many times the reference, its difference and peak memory, for every variant."""
+    source, driving = pictures(size, batch, options.device)
+    gpu = options.device.startswith("cuda")
+    runs = variants(model.to(options.device), source, batch, gpu or options.compile)
+    if size == 256 and not options.quick and not gpu:
+        runs |= exported(model, source, pictures(size, 11, options.device)[1][1:], batch)
+    frames = {name: driving if ", batch" in name else driving[:2] for name in runs}
+    exact = runs["reference"](driving[:2])
+    table: Table = {}
+    for name, draw in runs.items():
+        with FlopCounterMode(display=False) as counter:  # warms up, too
+            difference = (draw(frames[name])[:2] - exact).abs()
+        psnr = -10 * difference.square().mean().clamp_min(1e-20).log10().item()
+        peak = peak_megabytes(lambda draw=draw, name=name: draw(frames[name]), options.device)
+        gigaflop = counter.get_total_flops() / 1e9 / len(frames[name])  # ONNX Runtime's are not seen
+        row = {"gigaflop": gigaflop, "difference": difference.max().item(), "psnr": psnr, "megabytes": peak}
+        table[name] = row
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(options.rounds):
+        for name, draw in runs.items():
+            times[name].append(
+                seconds(lambda draw=draw, name=name: draw(frames[name]), options.device) / len(frames[name])
+            )
+    for name, row in table.items():
+        row["milliseconds"] = 1e3 * statistics.median(times[name])
+        row["ratio"] = statistics.median(a / b for a, b in zip(times["reference"], times[name], strict=True))
+    return table
+
+
+def pictures(size: int, count: int, device: str) -> tuple[Tensor, Tensor]:
+    """The bundled portrait, and frames of the bundled clip."""
+    video = list(read_video(str(MEDIA / "driving.mp4")))[:: 150 // count][:count]
+    source = fit_square(read_image(str(MEDIA / "portrait.png")), size)
+    return source.to(device), torch.cat([fit_square(frame.image, size) for frame in video]).to(device)
+
+
+def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: torch.dtype) -> Table:
+    """Milliseconds and arithmetic a frame of every part of the optimised model, and the share of the matrix rate."""
+    fast = optimize(model, dtype=dtype)
+    source, driving = pictures(size, batch, options.device)
+    encoded = fast.encode_source(source)
+    kp = fast.detect_keypoints(driving)
+    motion = fast.estimate_motion(encoded, kp)
+    feature = fast.generator._warp(encoded.features.appearance, motion)
+    depth_net, generator, features = fast.depth_net, fast.generator, encoded.features
+    assert depth_net is not None and generator.attention is not None and features.depth is not None
+    disparity = depth_net(driving, scales=1)[0]
+    parts: dict[str, Callable[[], object]] = {
+        "depth": lambda: depth_net(driving, scales=1),
+        "key points": lambda: fast.kp_detector(driving, disparity),
+        "dense motion": lambda: fast.estimate_motion(encoded, kp),
+        "attention": lambda: generator.attention(features.depth, feature),  # type: ignore[misc]
+        "decoder": lambda: generator.decoder(feature, driving),
+        "all of a frame": lambda: fast.drive(encoded, fast.detect_keypoints(driving)),
+        "source, once": lambda: fast.encode_source(source),
+    }
+    rate = matrix_rate(dtype, options.device)
+    table: Table = {}
+    for name, work in parts.items():
+        count = 1 if name == "source, once" else batch
+        with FlopCounterMode(display=False) as counter:
+            work()
+        gigaflop = counter.get_total_flops() / 1e9 / count
+        duration = statistics.median(seconds(work, options.device) for _ in range(options.rounds)) / count
+        table[name] = {"milliseconds": 1e3 * duration, "gigaflop": gigaflop, "share": gigaflop / duration / rate}
+    return table
+
+
+def matrix_rate(dtype: torch.dtype, device: str) -> float:
+    """Gigaflop a second of a large matrix product, or on a CPU, where these are faster, of a large convolution."""
+    if device.startswith("cuda"):
+        a, b = torch.randn(2, 8192, 8192, device=device, dtype=dtype).unbind()
+        return 2 * 8.192**3 / min(seconds(lambda: a @ b, device) for _ in range(20))
+    conv = nn.Conv2d(256, 256, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 256, 64, 64, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    return 2 * 4 * 9 * 256**2 * 64**2 / 1e9 / min(seconds(lambda: conv(x), device) for _ in range(10))
+
+
+def time_files(options: Options) -> Table:
+    """dagan-tiny from file to file, and its three stages each alone, in frames a second."""
+    model, path = DaGAN.from_pretrained("dagan-tiny").to(options.device), str(MEDIA / "driving.mp4")
+    source, video = read_image(str(MEDIA / "portrait.png")), read_video(path)
+    frames = list(video)
+    table: Table = {}
+    for dtype in [best_dtype(torch.device(options.device))] if options.quick else (torch.float32, torch.bfloat16):
+        fast = optimize(model, dtype=dtype)
+        images = torch.cat([fit_square(image, 256) for image in (source, *(frame.image for frame in frames))])
+        encoded, batches = fast.encode_source(images[:1].to(options.device)), images[1:].to(options.device).split(8)
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "animation.mp4")
+
+            def encode(output: Path = output) -> None:
+                with write_video(output, (256, 256), video.rate, video.time_base) as write:
+                    for frame in frames:
+                        write(frame)
+
+            stages: dict[str, Callable[[], object]] = {
+                "file to file": lambda: animate_to_file(fast, source, video, output),  # noqa: B023
+                "network alone": lambda: [fast.drive(encoded, fast.detect_keypoints(b)) for b in batches],  # noqa: B023
+                "decoding alone": lambda: [fit_square(frame.image, 256) for frame in video],
+                "encoding alone": encode,
+            }
+            times: dict[str, list[float]] = {name: [] for name in stages}
+            for round in range(options.rounds + 1):  # the first warms up
+                for name, stage in stages.items():
+                    duration = seconds(stage, options.device)
+                    if round:
+                        times[name].append(duration)
+        rates = {name: len(frames) / statistics.median(values) for name, values in times.items()}
+        table[str(dtype).removeprefix("torch.")] = rates
+    return table
+
+
+FIRST_FRAME = """
+import sys, time
+from depthaware import DaGAN, animate, optimize, read_image, read_video
+source, driving = sys.argv[1:]
+next(animate(optimize(DaGAN.from_pretrained("dagan-tiny")), read_image(source), read_video(driving)))
+print(time.time())
+"""
+
+
+def first_frame(rounds: int) -> float:
+    """Seconds from the start of a process to the first frame of dagan-tiny on a CPU."""
+    command = [sys.executable, "-c", FIRST_FRAME, str(MEDIA / "portrait.png"), str(MEDIA / "driving.mp4")]
+
+    def once() -> float:
+        start = time.time()
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) - start
+
+    return statistics.median(once() for _ in range(rounds))
+
+
+def machine(device: str) -> dict[str, str]:
+    """What was measured on what."""
+    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = next((line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), "")
+    git = ["git", "describe", "--always", "--dirty"]
+    return {
+        "commit": subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip(),
+        "processor": name or platform.processor(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("depthaware", "torch", "av")},
+    }
+
+
+@torch.inference_mode()
+def inference(options: Options) -> Iterator[tuple[str, Table]]:
+    """All timings of inference, while they come."""
+    gpu = options.device.startswith("cuda")
+    for size in [256] if options.quick else map(int, options.sizes.split(",")):
+        for name, batch in (("DaGAN", 32 if gpu else 4), ("dagan-tiny", 64 if gpu else 8)):
+            if name == "dagan-tiny" and size != 256:
+                continue
+            model = full_size(size) if name == "DaGAN" else DaGAN.from_pretrained(name)
+            yield f"{name}, {size} px", time_variants(model, size, options, batch)
+            for dtype in (torch.float32, torch.bfloat16):
+                title = f"parts of {name}, {size} px, {str(dtype).removeprefix('torch.')}, batch {batch}"
+                yield title, time_parts(model, size, options, batch, dtype)
+    yield "dagan-tiny from file to file, frames/s", time_files(options)
+    yield "dagan-tiny on a CPU, from the start of a process", {"first frame": {"seconds": first_frame(options.rounds)}}
+
+
+def show(title: str, table: Table) -> None:
+    print(f"\n{title}")
+    columns = list(next(iter(table.values())))
+    print(" " * 36 + "".join(f"{column:>16}" for column in columns))
+    for name, row in table.items():
+        print(f"{name:36}" + "".join(f"{row[column]:16.4g}" for column in columns), flush=True)
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    if options.quick:
+        options = replace(options, rounds=2)
+    found: dict[str, Any] = {"machine": machine(options.device), "options": asdict(options)}
+    training = [] if options.quick else training_rates(options.device, options.rounds)
+    for title, table in chain(inference(options), training):
+        show(title, table)
+        found[title] = table
+        if options.output:
+            Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+            Path(options.output).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

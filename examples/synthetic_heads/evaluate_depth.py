@@ -1,0 +1,181 @@
+"""Depth against the truth of synthetic_heads.py, within the head and up to one factor per frame.
+
+    python examples/synthetic_heads/evaluate_depth.py --data heads --weights runs/depth
+
+WEIGHTS is what train_depth.py writes, or any DaGAN weights with a depth network. Beside it stand two rows that have not
+looked at the picture: depth that is the same everywhere, and the mean head of the train split, where heads mostly are.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+from train_depth import NETWORKS
+
+from depthaware import DaGAN, metrics
+from depthaware.data.pairs import read_clip
+from depthaware.depth import SelfSupDepthNet
+from depthaware.geometry import disparity_to_depth
+from depthaware.media.image import to_uint8, write_image
+from depthaware.training.command import run
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured on what."""
+
+    data: str = "heads"
+    weights: str = "dagan-tiny"
+    split: str = "test"
+    every: int = 5  # look at every n-th frame
+    sheet: str = "depth_sheet.png"  # frame, truth, prediction of the middle frame of some clips; "" for none
+    threads: int = 2
+
+
+class Truth(NamedTuple):
+    """Frames with known depth.
+
+    Attributes:
+        images: (T, 3, S, S) in [0, 1].
+        depth: (T, 1, S, S), metres.
+        mask: (T, 1, S, S), True on the head.
+    """
+
+    images: Tensor
+    depth: Tensor
+    mask: Tensor
+
+
+class Scores(NamedTuple):
+    """Means over frames, in the head; see `depthaware.metrics`.
+
+    Attributes:
+        abs_rel: mean relative error; 0 is perfect, like the next.
+        rmse: metres.
+        delta: share of pixels off by less than a quarter; 1 is perfect, like the next two.
+        ordinal: share of pixel pairs in the right order; guessing gives one half.
+        spearman: rank correlation; 0 where there is no order at all.
+    """
+
+    abs_rel: float
+    rmse: float
+    delta: float
+    ordinal: float
+    spearman: float
+
+
+def read_truth(data: Path, split: str, every: int = 1) -> Iterator[Truth]:
+    """The clips of a split."""
+    with open(data / "manifest.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "clip" and row["split"] == split]
+    if not rows:
+        raise ValueError(f"{data}: has no clip in the split {split!r}")
+    for row in rows:
+        path = data / split / "clips" / row["name"]
+        with np.load(path.with_suffix(".npz")) as truth:
+            depth, mask = (torch.from_numpy(truth[name][::every])[:, None] for name in ("depth", "mask"))
+        frames = torch.from_numpy(read_clip(path.with_suffix(".mp4"), depth.shape[-1], every))
+        if len(frames) != len(depth):
+            raise ValueError(f"{path}: has {len(frames)} frames and {len(depth)} depth maps, expected as many")
+        yield Truth(frames.permute(0, 3, 1, 2).float() / 255, depth.float(), mask)
+
+
+class DepthModel(NamedTuple):
+    """A depth network, and the size and the range of depth that it was trained with."""
+
+    net: SelfSupDepthNet
+    size: int
+    near: float
+    far: float
+
+
+def load_depth(weights: str) -> DepthModel:
+    """The network of a folder of train_depth.py, or that of DaGAN weights."""
+    folder = Path(weights)
+    if (folder / "depth.safetensors").exists():
+        options = json.loads((folder / "options.json").read_text())
+        encoder, widths = NETWORKS[options["network"]]
+        net = SelfSupDepthNet(encoder, decoder_channels=widths)
+        net.load_state_dict(load_file(folder / "depth.safetensors"))
+        return DepthModel(net.eval(), options["size"], options["near"], options["far"])
+    model = DaGAN.from_pretrained(weights)
+    if model.depth_net is None:
+        raise ValueError(f"{weights}: is a model without depth")
+    return DepthModel(model.depth_net.eval(), model.image_size, *model.depth_range)
+
+
+@torch.no_grad()
+def predict(model: DepthModel, images: Tensor, batch: int = 16) -> Tensor:
+    """Depth (T, 1, S, S) of frames (T, 3, S, S), which the network sees at its own size."""
+    disparities = [model.net(_fit(some, model.size), scales=1)[0] for some in images.split(batch)]
+    disparity = _fit(torch.cat(disparities), images.shape[-1])
+    return disparity_to_depth(disparity, min_depth=model.near, max_depth=model.far)
+
+
+def _fit(image: Tensor, size: int) -> Tensor:
+    return F.interpolate(image, (size, size), mode="bilinear", antialias=True)
+
+
+def mean_head(truths: list[Truth]) -> Tensor:
+    """(1, 1, S, S): the mean depth of heads at every pixel, each relative to its own median; 1 where none ever was."""
+    total, count = torch.zeros(2, 1, *truths[0].depth.shape[1:])
+    for truth in truths:
+        for depth, mask in zip(truth.depth, truth.mask, strict=True):
+            total += torch.where(mask, depth / depth[mask].median(), 0.0)
+            count += mask
+    return torch.where(count > 0, total / count.clamp_min(1), 1.0)
+
+
+def score(predictions: list[Tensor], truths: list[Truth]) -> Scores:
+    """Compare depth maps (T, 1, S, S) of each clip with its truth."""
+    arguments = [(p, t.depth, t.mask) for p, t in zip(predictions, truths, strict=True)]
+    broken = torch.cat([(mask & ~guess.isfinite()).flatten(1).any(1) for guess, _, mask in arguments])
+    if broken.any():  # the means below would leave these frames out
+        raise ValueError(f"depth: {broken.sum()} of {len(broken)} predicted maps are not finite, expected none")
+    measures = (metrics.abs_rel, metrics.depth_rmse, metrics.delta, metrics.ordinal_accuracy, metrics.spearman)
+    frames = [torch.cat([measure(*clip) for clip in arguments]) for measure in measures]
+    frames[-1] = frames[-1].nan_to_num(0.0)  # a constant has no order
+    return Scores(*(values.nanmean().item() for values in frames))
+
+
+def draw_sheet(path: Path, predictions: list[Tensor], truths: list[Truth], rows: int = 6) -> None:
+    """Frame, truth and prediction side by side; white is the nearest point of the true head, black the farthest."""
+    sheet = []
+    for prediction, truth in list(zip(predictions, truths, strict=True))[:rows]:
+        i = len(truth.depth) // 2
+        mask, depth = truth.mask[i], truth.depth[i]
+        guess = metrics.median_scale(prediction[i, None], depth[None], mask[None])[0]
+        near, far = depth[mask].min(), depth[mask].max()
+        maps = [((far - d) / (far - near)).clamp(0, 1).expand(3, -1, -1) for d in (depth, guess)]
+        sheet.append(torch.cat((truth.images[i], *maps), dim=2))
+    write_image(path, to_uint8(torch.cat(sheet, dim=1)[None])[0])
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    model, data = load_depth(options.weights), Path(options.data)
+    truths = list(read_truth(data, options.split, options.every))
+    prior = mean_head(list(read_truth(data, "train", options.every)))
+    predictions = [predict(model, truth.images) for truth in truths]
+    print(f"{len(truths)} clips, {sum(len(truth.depth) for truth in truths)} frames of {options.data}, {options.split}")
+    print(f"{'':24}" + "".join(f"{name:>10}" for name in Scores._fields))
+    for name, depths in (
+        (Path(options.weights).name, predictions),
+        ("the same everywhere", [torch.ones_like(truth.depth) for truth in truths]),
+        ("the mean head", [prior.expand_as(truth.depth) for truth in truths]),
+    ):
+        print(f"{name:24}" + "".join(f"{value:10.4f}" for value in score(depths, truths)), flush=True)
+    if options.sheet:
+        draw_sheet(Path(options.sheet), predictions, truths)
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

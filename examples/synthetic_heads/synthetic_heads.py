@@ -1,0 +1,199 @@
+"""Talking heads whose depth, pose and camera are known: clips to train depth on and to measure it with.
+
+    python examples/synthetic_heads/synthetic_heads.py --output heads --clips 40
+
+Lays out OUTPUT as training_clips.py reads it, one person a clip: manifest.csv, and in <split>/clips for each NAME
+
+    NAME.mp4   H.264, a key frame every 12 frames
+    NAME.npz   depth      (T, S, S) float32, z in the camera's frame, metres
+               mask       (T, S, S) bool, the head: face, ears and hair, but no neck
+               K          (3, 3), pixels, whose centres are integers (docs/conventions.md)
+               pose       (T, 4, 4), takes points of the head's own frame to the camera's, metres
+               mouth      (T,), how far the jaw is dropped, metres
+               blink      (T,), 0 = eyes open, 1 = shut
+
+What is rigid moves by `pose`, but for the lower face while `mouth` is open, and for the eyes. The camera, the room and
+the body stand still. Everything follows from the seed.
+"""
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from head_renderer import Stage
+from head_shape import Expression
+from torch import Tensor
+
+from depthaware.geometry import pose_matrix
+from depthaware.media.atomic import whole_file
+from depthaware.training.command import run
+
+RATE = 25
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is rendered."""
+
+    output: str = "heads"
+    clips: int = 40
+    frames: int = 60
+    size: int = 128  # side of the frames, a multiple of 4
+    seed: int = 0
+    test_share: float = 0.2
+    rotation: float = 25.0  # how far heads turn aside, degrees; they nod half and tilt a third as far
+    translation: float = 0.03  # how far they sway, metres
+    speech: float = 1.0  # how much mouths open; 0 = shut
+    blinks: float = 1.0  # 0 = never
+    samples: int = 2  # rays per pixel and direction: 1 is quick, 2 smooth
+    threads: int = 2
+
+
+class Motion(NamedTuple):
+    """What a head does over T frames.
+
+    Attributes:
+        pose: (T, 4, 4), head to camera.
+        mouth: (T,), metres.
+        blink: (T,), 0 to 1.
+    """
+
+    pose: Tensor
+    mouth: np.ndarray
+    blink: np.ndarray
+
+
+class Clip(NamedTuple):
+    """A rendered clip; see the head of this file.
+
+    Attributes:
+        images: (T, S, S, 3), uint8.
+        depth: (T, S, S).
+        mask: (T, S, S).
+        K: (3, 3).
+        motion: of the head.
+    """
+
+    images: np.ndarray
+    depth: np.ndarray
+    mask: np.ndarray
+    K: Tensor
+    motion: Motion
+
+
+def draw_camera(rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+    """A camera K (3, 3) and where a head is at rest (3,): as far away as fills about half the picture."""
+    focal, field = rng.uniform(1.3, 2.2), rng.uniform(0.38, 0.46)
+    centre = (size - 1) * (0.5 + rng.uniform(-0.04, 0.04, 2))
+    K = torch.tensor([[focal * size, 0, centre[0]], [0, focal * size, centre[1]], [0, 0, 1]])
+    place = torch.tensor([*rng.uniform(-0.02, 0.02, 2), focal * field])
+    return K.float(), place.float()
+
+
+def draw_motion(rng: np.random.Generator, place: Tensor, options: Options) -> Motion:
+    """Slow turns around the neck, a jaw that speaks in phrases, and eyes that blink."""
+    frames, degree = options.frames, math.radians(1) * options.rotation
+    angles = _sway(rng, frames, 3) * (0.5 * degree, degree, 0.35 * degree)  # around x (nod), y (turn), z (tilt)
+    turn = pose_matrix(torch.from_numpy(angles), torch.zeros(frames, 3).double())
+    neck = torch.tensor([0, 0.09, 0.03]).double()
+    sway = torch.from_numpy(_sway(rng, frames, 3) * options.translation * (1.0, 0.5, 1.0))
+    turn[:, :3, 3] = place + sway + neck - turn[:, :3, :3] @ neck
+    return Motion(turn.float(), 0.022 * options.speech * _speech(rng, frames), options.blinks * _blinks(rng, frames))
+
+
+def _sway(rng: np.random.Generator, frames: int, degrees_of_freedom: int) -> np.ndarray:
+    """(frames, n) smooth curves within [-1, 1]: two waves of 1.5 to 5 seconds each."""
+    time = np.arange(frames)[:, None] / RATE
+    period, phase = rng.uniform(1.5, 5, (2, degrees_of_freedom)), rng.uniform(0, 2 * np.pi, (2, degrees_of_freedom))
+    waves = [np.sin(2 * np.pi * time / period[i] + phase[i]) for i in range(2)]
+    return 0.65 * waves[0] + 0.35 * waves[1]
+
+
+def _speech(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """(frames,) in [0, 1]: syllables, 4 or so a second, in phrases with pauses."""
+    time = np.arange(frames) / RATE
+    syllable = np.sin(np.pi * (rng.uniform(3.5, 5) * time + rng.uniform()) + np.sin(7 * time)) ** 2
+    phrase = np.sin(2 * np.pi * (time / rng.uniform(1.5, 3) + rng.uniform()))
+    loudness = 0.75 + 0.25 * np.sin(11 * time + rng.uniform(0, 6))
+    return syllable * loudness * np.clip(0.5 + 1.5 * phrase, 0, 1)
+
+
+def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """(frames,) in [0, 1]: the eyes shut for a moment, every 2 to 4 seconds; first in the first second or so."""
+    blink, at = np.zeros(frames), rng.uniform(4, max(5, min(frames - 4, 1.5 * RATE)))
+    while at < frames:
+        blink = np.maximum(blink, np.clip(1.4 - np.abs(np.arange(frames) - round(at)) / 2.5, 0, 1))
+        at += rng.uniform(2, 4) * RATE
+    return blink
+
+
+def render_clip(index: int, options: Options) -> Clip:
+    """The clip of that index; no other clip and no number of them has a part in it."""
+    rng = np.random.default_rng([options.seed, index])
+    K, place = draw_camera(rng, options.size)
+    motion = draw_motion(rng, place, options)
+    home = pose_matrix(torch.zeros(1, 3), place[None])[0]
+    stage = Stage(rng, K, options.size, home, samples=options.samples)
+    expressions = map(Expression, motion.mouth.tolist(), motion.blink.tolist())
+    pictures = [stage.render(*frame) for frame in zip(motion.pose, expressions, strict=True)]
+    images, depth, mask = (np.stack(arrays) for arrays in zip(*pictures, strict=True))
+    return Clip(images, depth, mask, K, motion)
+
+
+def write_clip(folder: Path, name: str, clip: Clip) -> None:
+    """NAME.npz, then NAME.mp4."""
+    with whole_file(folder / f"{name}.npz") as part, open(part, "wb") as file:
+        truth = dict(pose=clip.motion.pose.numpy(), mouth=clip.motion.mouth, blink=clip.motion.blink)
+        np.savez_compressed(file, depth=clip.depth, mask=clip.mask, K=clip.K.numpy(), **truth)
+    with whole_file(folder / f"{name}.mp4") as part, av.open(str(part), "w", format="mp4") as output:
+        # Not by write_video: frames are read at random, so key frames are frequent and none refers to a later one.
+        stream = output.add_stream("libx264", rate=RATE, options={"crf": "12", "g": "12", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = *clip.images.shape[1:3], "yuv420p"
+        for image in clip.images:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode(None))
+
+
+def splits(options: Options) -> Iterator[tuple[str, str]]:
+    """Name and split of every clip; the last persons are the test split."""
+    first_test = options.clips - round(options.test_share * options.clips)
+    for index in range(options.clips):
+        yield f"head{index:04d}", "test" if index >= first_test else "train"
+
+
+def check(options: Options) -> None:
+    """Raise one line for what cannot be rendered."""
+    if options.size < 64 or options.size % 4:
+        raise ValueError(f"--size: expected a multiple of 4 from 64 up, got {options.size}")
+    if options.samples not in (1, 2):
+        raise ValueError(f"--samples: expected 1 or 2, got {options.samples}")
+    if not 0 <= options.test_share <= 1:
+        raise ValueError(f"--test-share: expected 0 to 1, got {options.test_share}")
+    if options.clips < 1 or options.frames < 1:
+        raise ValueError(f"expected at least one clip of one frame, got {options.clips} of {options.frames}")
+
+
+def main(options: Options) -> None:
+    check(options)
+    torch.set_num_threads(options.threads)
+    output = Path(options.output)
+    rows = list(splits(options))
+    for index, (name, split) in enumerate(rows):
+        folder = output / split / "clips"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_clip(folder, name, render_clip(index, options))
+        print(f"{name} {split} {index + 1}/{len(rows)}", flush=True)
+    with whole_file(output / "manifest.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "kind", "split", "identity"])
+        writer.writerows([name, "clip", split, name] for name, split in rows)
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)
