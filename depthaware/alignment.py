@@ -10,7 +10,7 @@ from .warp import sample
 
 def align_frames(
     target: Tensor,
-    neighbour: Tensor,
+    neighbor: Tensor,
     depth: Tensor,
     K: Tensor,
     *,
@@ -20,22 +20,22 @@ def align_frames(
 ) -> Tensor:
     """Rigid motion of what moves in the middle of the picture, in place of what `PoseNet` would estimate.
 
-    Gauss-Newton steps on the colour differences, from coarse to fine and from no motion. Pixels count by three weights:
+    Gauss-Newton steps on the color differences, from coarse to fine and from no motion. Pixels count by three weights:
     more towards the middle, where the face is; less where the frames are alike, as a background is that stands still;
     less where the difference stays large, as behind a face that turned away. The only gradient is that of the
     translation to the depth's scale: both grow together, so that no loss is lowered by shrinking the world.
 
     Args:
         target: (B, C, H, W) in [0, 1].
-        neighbour: likewise.
+        neighbor: likewise.
         depth: (B, 1, H, W) of the target, positive. A flat one leaves rotations out of the image plane undetermined.
         K: (B, 3, 3), pixels.
         shrink: by how much both frames are made smaller, one after the other.
         steps: of Gauss-Newton at each size.
-        tolerance: colour difference at which a pixel counts for a quarter.
+        tolerance: color difference at which a pixel counts for a quarter.
 
     Returns:
-        (B, 4, 4), takes points of the target's camera to the neighbour's; the translation is in the unit of depth.
+        (B, 4, 4), takes points of the target's camera to the neighbor's; the translation is in the unit of depth.
 
     Raises:
         ValueError: if the shapes do not fit, or H and W are no multiples of the largest `shrink`.
@@ -43,41 +43,41 @@ def align_frames(
     Reference:
         Lucas and Kanade 1981; Kerl et al. 2013, for the depth and the robust weights.
     """
-    _check(target, neighbour, depth, shrink)
+    _check(target, neighbor, depth, shrink)
     distance = 1 / (1 / depth).mean((1, 2, 3), keepdim=True)[:, 0]
-    T = _aligned(target, neighbour, depth.detach(), K, shrink, steps, tolerance)
+    T = _aligned(target, neighbor, depth.detach(), K, shrink, steps, tolerance)
     shift = T[:, :3, 3:] * (distance / distance.detach())
     return torch.cat((torch.cat((T[:, :3, :3], shift), dim=2), T[:, 3:]), dim=1)
 
 
 @torch.no_grad()
 def _aligned(
-    target: Tensor, neighbour: Tensor, depth: Tensor, K: Tensor, shrink: tuple[int, ...], steps: int, tolerance: float
+    target: Tensor, neighbor: Tensor, depth: Tensor, K: Tensor, shrink: tuple[int, ...], steps: int, tolerance: float
 ) -> Tensor:
     height, width = target.shape[-2:]
     T = torch.eye(4, dtype=depth.dtype, device=depth.device).repeat(len(depth), 1, 1)
     with torch.autocast(depth.device.type, enabled=False):  # which would round coordinates
         for factor in shrink:
-            there, here, far = (F.avg_pool2d(x.to(depth.dtype), factor) for x in (neighbour, target, depth))
+            there, here, far = (F.avg_pool2d(x.to(depth.dtype), factor) for x in (neighbor, target, depth))
             camera = scale_intrinsics(K.to(depth.dtype), (height, width), (height // factor, width // factor))
             for _ in range(steps):
                 T = _step(T, here, there, far, camera, tolerance)
     return T
 
 
-def _step(T: Tensor, target: Tensor, neighbour: Tensor, depth: Tensor, K: Tensor, tolerance: float) -> Tensor:
+def _step(T: Tensor, target: Tensor, neighbor: Tensor, depth: Tensor, K: Tensor, tolerance: float) -> Tensor:
     """One Gauss-Newton step: the six numbers of a small motion that lower the weighted squared difference most."""
     points = backproject(depth, K)
     positions = project(points, K, T)
-    slope_x, slope_y = _slopes(neighbour)
+    slope_x, slope_y = _slopes(neighbor)
     seen, slope_x, slope_y = sample(
-        torch.cat((neighbour, slope_x, slope_y), dim=1), positions, padding_mode="border"
+        torch.cat((neighbor, slope_x, slope_y), dim=1), positions, padding_mode="border"
     ).chunk(3, dim=1)
     moved = T[:, :3, :3] @ points.flatten(2) + T[:, :3, 3:]
     pivot = moved.mean(dim=2, keepdim=True)  # turning around the head, not the camera, keeps the six apart
     jacobian = _jacobian(moved, pivot, slope_x.flatten(2), slope_y.flatten(2), K)
     difference = (seen - target).flatten(2)
-    weight = (_weight(target, neighbour, positions) / (1 + (difference.abs().mean(1) / tolerance) ** 2))[:, None, None]
+    weight = (_weight(target, neighbor, positions) / (1 + (difference.abs().mean(1) / tolerance) ** 2))[:, None, None]
     weighted = (jacobian * weight).flatten(2)
     normal = weighted @ jacobian.flatten(2).mT
     # Levenberg's damping decides where nothing else does, as in a picture without texture.
@@ -90,7 +90,7 @@ def _step(T: Tensor, target: Tensor, neighbour: Tensor, depth: Tensor, K: Tensor
 
 
 def _jacobian(points: Tensor, pivot: Tensor, slope_x: Tensor, slope_y: Tensor, K: Tensor) -> Tensor:
-    """(B, 6, C, N): how colours change with a turn around the pivot and a shift in units of its distance."""
+    """(B, 6, C, N): how colors change with a turn around the pivot and a shift in units of its distance."""
     depth = points[:, 2:].clamp_min(1e-3)
     along_x, along_y = slope_x * K[:, :1, :1] / depth, slope_y * K[:, 1:2, 1:2] / depth
     along_z = -(along_x * points[:, :1] + along_y * points[:, 1:2]) / depth
@@ -99,12 +99,12 @@ def _jacobian(points: Tensor, pivot: Tensor, slope_x: Tensor, slope_y: Tensor, K
     return torch.cat((torch.linalg.cross(arm, pull, dim=1), pull * pivot[:, 2:, None]), dim=1)
 
 
-def _weight(target: Tensor, neighbour: Tensor, positions: Tensor) -> Tensor:
-    """(B, N) in [0, 1]: in the middle, inside of the neighbour, and not standing still."""
+def _weight(target: Tensor, neighbor: Tensor, positions: Tensor) -> Tensor:
+    """(B, N) in [0, 1]: in the middle, inside of the neighbor, and not standing still."""
     grid = coordinate_grid(*target.shape[-2:], dtype=target.dtype, device=target.device)
     middle = torch.exp(-2 * grid.square().sum(-1))
     inside = (positions.abs().amax(-1) < 1).to(target.dtype)
-    moving = F.avg_pool2d((neighbour - target).abs().mean(1, keepdim=True), 3, 1, 1)[:, 0]
+    moving = F.avg_pool2d((neighbor - target).abs().mean(1, keepdim=True), 3, 1, 1)[:, 0]
     return (middle * inside * (moving / (moving + 0.03)).square()).flatten(1)
 
 
@@ -115,9 +115,9 @@ def _slopes(image: Tensor) -> tuple[Tensor, Tensor]:
     return (x[..., 2:] - x[..., :-2]) / 2, (y[..., 2:, :] - y[..., :-2, :]) / 2
 
 
-def _check(target: Tensor, neighbour: Tensor, depth: Tensor, shrink: tuple[int, ...]) -> None:
-    if neighbour.shape != target.shape:
-        raise ValueError(f"neighbour: expected the target's shape {tuple(target.shape)}, got {tuple(neighbour.shape)}")
+def _check(target: Tensor, neighbor: Tensor, depth: Tensor, shrink: tuple[int, ...]) -> None:
+    if neighbor.shape != target.shape:
+        raise ValueError(f"neighbor: expected the target's shape {tuple(target.shape)}, got {tuple(neighbor.shape)}")
     expected = (len(target), 1, *target.shape[-2:])
     if depth.shape != expected:
         raise ValueError(f"depth: expected {expected}, got {tuple(depth.shape)}")

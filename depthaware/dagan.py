@@ -199,7 +199,7 @@ class DaGAN(nn.Module):
     def estimate_motion(self, source: SourceEncoding, kp_driving: Keypoints) -> DenseMotion:
         """The dense motion of `drive`, from the source to B sets of driving key points."""
         small = source.small.expand(kp_driving.value.shape[0], -1, -1, -1)
-        return self.dense_motion.from_small(small, source.keypoints, kp_driving)
+        return self.dense_motion.forward_downsampled(small, source.keypoints, kp_driving)
 
     def drive_full(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
         """`drive`, with everything that led to the frames."""
@@ -267,7 +267,7 @@ class DaGAN(nn.Module):
 
         Args:
             folder: made if absent.
-            card: Markdown with licence and training facts; the card that came with the weights, or a bare one, if None.
+            card: Markdown with license and training facts; the card that came with the weights, or a bare one, if None.
             dtype: of the floating-point weights on disk; float16 halves the file.
         """
         hub.save(self, Path(folder), self.config, card or self.card, dtype)

@@ -52,7 +52,7 @@ class SelfSupDepthNet(nn.Module):
         """
         if not 1 <= scales <= len(self.heads):
             raise ValueError(f"scales: expected 1 to {len(self.heads)}, got {scales}")
-        features = self.encoder(normalise(image))
+        features = self.encoder(normalize(image))
         disparities: list[Tensor] = []
         x = features[-1]
         for level in reversed(range(5)):
@@ -79,7 +79,7 @@ def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> 
     return model, model.feature_info.channels()
 
 
-def normalise(image: Tensor) -> Tensor:
+def normalize(image: Tensor) -> Tensor:
     """Shift and scale an image in [0, 1] as the depth and pose encoders expect it; refuses sides they cannot halve."""
     check_size(image, 32, "image")
     if min(image.shape[-2:]) < 64:  # reflection padding needs two pixels at 1/32

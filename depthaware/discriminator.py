@@ -32,7 +32,7 @@ class MultiScaleDiscriminator(nn.Module):
         block_expansion: channels of the first block; they double from block to block.
         max_features: most channels of any block.
         num_blocks: blocks per discriminator.
-        variance: of the key points' Gaussians, in squared normalised units.
+        variance: of the key points' Gaussians, in squared normalized units.
 
     Reference:
         Siarohin et al. 2019, supplementary material; Wang et al. 2018 (pix2pixHD), section 3.2.

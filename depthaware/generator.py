@@ -202,7 +202,7 @@ class SPADEDecoder(nn.Module):
 
 
 class SPADEResBlock(nn.Module):
-    """Residual block with SPADE norms and spectrally normalised convolutions."""
+    """Residual block with SPADE norms and spectrally normalized convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Coordinates, cameras and rigid motion: pure functions on tensors.
 
-Points are (x, y). In normalised coordinates -1 and +1 are the *centres* of the corner pixels, so pixel i of a row of
+Points are (x, y). In normalized coordinates -1 and +1 are the *centers* of the corner pixels, so pixel i of a row of
 w pixels sits at ``2 i / (w - 1) - 1``. Intrinsics ``K`` are in pixels of the image that they accompany.
 """
 
@@ -11,20 +11,20 @@ from torch import Tensor
 def coordinate_grid(
     height: int, width: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """Normalised (x, y) position of every pixel centre, (height, width, 2) in [-1, 1]."""
-    # arange rather than linspace: the same rounding as `pixel_to_normalised`, and it exports.
+    """Normalized (x, y) position of every pixel center, (height, width, 2) in [-1, 1]."""
+    # arange rather than linspace: the same rounding as `pixel_to_normalized`, and it exports.
     x = 2 * torch.arange(width, dtype=dtype or torch.get_default_dtype(), device=device) / max(width - 1, 1) - 1
     y = 2 * torch.arange(height, dtype=dtype or torch.get_default_dtype(), device=device) / max(height - 1, 1) - 1
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width)), dim=-1)
 
 
-def pixel_to_normalised(points: Tensor, height: int, width: int) -> Tensor:
-    """Map pixel positions (..., 2), centres at integers, to [-1, 1]."""
+def pixel_to_normalized(points: Tensor, height: int, width: int) -> Tensor:
+    """Map pixel positions (..., 2), centers at integers, to [-1, 1]."""
     return 2 * points / points.new_tensor([max(width - 1, 1), max(height - 1, 1)]) - 1
 
 
-def normalised_to_pixel(points: Tensor, height: int, width: int) -> Tensor:
-    """Inverse of [`pixel_to_normalised`][depthaware.geometry.pixel_to_normalised]."""
+def normalized_to_pixel(points: Tensor, height: int, width: int) -> Tensor:
+    """Inverse of [`pixel_to_normalized`][depthaware.geometry.pixel_to_normalized]."""
     return (points + 1) / 2 * points.new_tensor([max(width - 1, 1), max(height - 1, 1)])
 
 
@@ -57,7 +57,7 @@ def scale_intrinsics(K: Tensor, from_size: tuple[int, int], to_size: tuple[int, 
     Args:
         K: (B, 3, 3) in pixels of an image of `from_size`.
         from_size: (height, width).
-        to_size: (height, width). Corner pixel centres stay corner pixel centres, as everywhere in the library.
+        to_size: (height, width). Corner pixel centers stay corner pixel centers, as everywhere in the library.
     """
     (h0, w0), (h1, w1) = from_size, to_size
     factors = [(w1 - 1) / max(w0 - 1, 1), (h1 - 1) / max(h0 - 1, 1), 1.0]
@@ -76,7 +76,7 @@ def backproject(depth: Tensor, K: Tensor) -> Tensor:
     """
     batch, _, height, width = depth.shape
     grid = coordinate_grid(height, width, dtype=depth.dtype, device=depth.device)
-    u, v = normalised_to_pixel(grid, height, width).unbind(-1)
+    u, v = normalized_to_pixel(grid, height, width).unbind(-1)
     fx, fy, cx, cy = (K[:, i, j].view(batch, 1, 1) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     return torch.stack(((u - cx) / fx, (v - cy) / fy, torch.ones_like(u).expand(batch, -1, -1)), dim=1) * depth
 
@@ -91,7 +91,7 @@ def project(points: Tensor, K: Tensor, T: Tensor | None = None, *, min_z: float 
         min_z: points nearer than this, or behind the camera, are projected as if at this depth.
 
     Returns:
-        (B, H, W, 2) normalised (x, y).
+        (B, H, W, 2) normalized (x, y).
     """
     batch, _, height, width = points.shape
     flat = points.flatten(2)
@@ -99,7 +99,7 @@ def project(points: Tensor, K: Tensor, T: Tensor | None = None, *, min_z: float 
         flat = T[:, :3, :3] @ flat + T[:, :3, 3:]
     image = K @ flat
     pixels = image[:, :2] / image[:, 2:].clamp_min(min_z)
-    return pixel_to_normalised(pixels.transpose(1, 2).view(batch, height, width, 2), height, width)
+    return pixel_to_normalized(pixels.transpose(1, 2).view(batch, height, width, 2), height, width)
 
 
 def axis_angle_to_rotation(axis_angle: Tensor) -> Tensor:

@@ -114,12 +114,12 @@ class RGBDKeypointDetector(nn.Module):
 
 
 def gaussian_heatmap(value: Tensor, size: Sequence[int], *, variance: float = 0.01) -> Tensor:
-    """Un-normalised Gaussian bump of each key point.
+    """Un-normalized Gaussian bump of each key point.
 
     Args:
         value: (B, N, 2) in [-1, 1].
         size: (h, w) of the maps.
-        variance: of the Gaussian, in squared normalised units.
+        variance: of the Gaussian, in squared normalized units.
 
     Returns:
         (B, N, h, w) in (0, 1], 1 at the key point.

@@ -17,7 +17,7 @@ class DenseMotion(NamedTuple):
     """Where every position of the result comes from in the source; h x w is the motion network's resolution.
 
     Attributes:
-        deformation: (B, h, w, 2), backward map in normalised coordinates.
+        deformation: (B, h, w, 2), backward map in normalized coordinates.
         occlusion_map: (B, 1, h, w) in (0, 1), 1 = keep the warped source, 0 = inpaint.
         mask: (B, N+1, h, w), which motion each position follows; sums to 1, index 0 = background.
         sparse_motion: (B, N+1, h, w, 2).
@@ -74,9 +74,9 @@ class DenseMotionNetwork(nn.Module):
             kp_driving: of the driving frame.
         """
         check_size(source_image, 2 ** len(self.hourglass.down_blocks) * self.down.step, "source_image")
-        return self.from_small(self.down(source_image), kp_source, kp_driving)
+        return self.forward_downsampled(self.down(source_image), kp_source, kp_driving)
 
-    def from_small(self, small: Tensor, kp_source: Keypoints, kp_driving: Keypoints) -> DenseMotion:
+    def forward_downsampled(self, small: Tensor, kp_source: Keypoints, kp_driving: Keypoints) -> DenseMotion:
         """`forward` for a source that `self.down` has already reduced to (B, 3, h, w)."""
         motions = sparse_motion(kp_source, kp_driving, small.shape[-2:])
         deformed = self._deform(small, motions)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .depth import normalise, resnet_encoder
+from .depth import normalize, resnet_encoder
 from .geometry import pose_matrix
 
 
@@ -34,11 +34,11 @@ class PoseNet(nn.Module):
     Args:
         encoder: name of any timm ResNet.
         pretrained: download the encoder's ImageNet weights.
-        principal_point: "centred" starts at the image centre and stays within a tenth of the side around it; its focal
+        principal_point: "centered" starts at the image center and stays within a tenth of the side around it; its focal
             length stays within 0.8 and 3 times the side, as portrait lenses do, and starts at 1.55. Neither can be seen
             in a face that hardly turns, and both would run off to explain what depth should.
             "released" is the head of the authors' released weights, there to load them: a point that lies always right
-            of and below the centre, and any focal length.
+            of and below the center, and any focal length.
 
     Reference:
         Hong et al. 2022, section 3.1, eq. 1.
@@ -49,22 +49,22 @@ class PoseNet(nn.Module):
         encoder: str = "resnet18.tv_in1k",
         *,
         pretrained: bool = False,
-        principal_point: Literal["centred", "released"] = "centred",
+        principal_point: Literal["centered", "released"] = "centered",
     ) -> None:
         super().__init__()
-        if principal_point not in ("centred", "released"):
-            raise ValueError(f"principal_point: expected 'centred' or 'released', got {principal_point!r}")
+        if principal_point not in ("centered", "released"):
+            raise ValueError(f"principal_point: expected 'centerd' or 'released', got {principal_point!r}")
         self.principal_point = principal_point
         self.encoder, channels = resnet_encoder(encoder, in_channels=6, pretrained=pretrained)
         self.squeeze = nn.Conv2d(channels[-1], 256, 1)
         self.conv1 = nn.Conv2d(256, 256, 3, padding=1)
         self.conv2 = nn.Conv2d(256, 256, 3, padding=1)
         # The released head predicts a second pair that nothing reads; kept so that its weights fit.
-        self.motion = nn.Conv2d(256, 6 if principal_point == "centred" else 12, 1)
+        self.motion = nn.Conv2d(256, 6 if principal_point == "centered" else 12, 1)
         self.focal = nn.Conv2d(256, 2, 3, padding=1)
-        self.centre = nn.Conv2d(256, 2, 3, padding=1)
-        if principal_point == "centred":
-            for parameter in (*self.centre.parameters(), *self.focal.parameters()):
+        self.center = nn.Conv2d(256, 2, 3, padding=1)
+        if principal_point == "centered":
+            for parameter in (*self.center.parameters(), *self.focal.parameters()):
                 nn.init.zeros_(parameter)
 
     def forward(self, earlier: Tensor, later: Tensor) -> Pose:
@@ -83,7 +83,7 @@ class PoseNet(nn.Module):
             return Pose(motion[:, :3], motion[:, 3:], self._intrinsics(feature, *earlier.shape[-2:]))
 
     def _features(self, earlier: Tensor, later: Tensor) -> Tensor:
-        x = self.encoder(normalise(torch.cat((earlier, later), dim=1)))[-1]
+        x = self.encoder(normalize(torch.cat((earlier, later), dim=1)))[-1]
         x = F.relu(self.squeeze(x))
         return F.relu(self.conv2(F.relu(self.conv1(x))))
 
@@ -93,13 +93,13 @@ class PoseNet(nn.Module):
 
     def _intrinsics(self, feature: Tensor, height: int, width: int) -> Tensor:
         size = feature.new_tensor([width, height])
-        focal, centre = self.focal(feature), self.centre(feature)
-        if self.principal_point == "centred":
+        focal, center = self.focal(feature), self.center(feature)
+        if self.principal_point == "centered":
             focal = 0.8 * (3.0 / 0.8) ** torch.sigmoid(focal.mean((2, 3))) * size
-            # Pixel centres are integers, so the centre of the image is (W - 1) / 2.
-            centre = (0.4 + 0.2 * torch.sigmoid(centre.mean((2, 3)))) * (size - 1)
+            # Pixel centers are integers, so the center of the image is (W - 1) / 2.
+            center = (0.4 + 0.2 * torch.sigmoid(center.mean((2, 3)))) * (size - 1)
         else:
             focal = F.softplus(focal).mean((2, 3)) * size
-            centre = (F.softplus(centre).mean((2, 3)) + 0.5) * size
-        top = torch.cat((torch.diag_embed(focal), centre[..., None]), dim=-1)
+            center = (F.softplus(center).mean((2, 3)) + 0.5) * size
+        top = torch.cat((torch.diag_embed(focal), center[..., None]), dim=-1)
         return torch.cat((top, top.new_tensor([0.0, 0.0, 1.0]).expand(top.shape[0], 1, 3)), dim=1)

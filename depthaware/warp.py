@@ -11,9 +11,9 @@ def warp(image: Tensor, deformation: Tensor, *, align_corners: bool = True, padd
 
     Args:
         image: (B, C, H, W) picture or feature map.
-        deformation: (B, h, w, 2), normalised (x, y) positions in `image`; resized bilinearly to (H, W) where
+        deformation: (B, h, w, 2), normalized (x, y) positions in `image`; resized bilinearly to (H, W) where
             it differs.
-        align_corners: True puts -1 and +1 at the centres of the corner pixels, so that the identity grid is exactly the
+        align_corners: True puts -1 and +1 at the centers of the corner pixels, so that the identity grid is exactly the
             identity. False reproduces how the released DaGAN weights were trained, where it is not.
         padding_mode: "zeros", "border" or "reflection", what lies outside of the image.
 

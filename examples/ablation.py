@@ -27,7 +27,7 @@ from ablation_table import Row, table
 from depthaware import DaGAN, extractors
 from depthaware.data.prepare.clip_files import write_clip
 from depthaware.data.prepare.face_crops import central_square
-from depthaware.evaluation import MEASURES, Footage, Pair, Scorer, evaluate, list_clips, same_identity
+from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, evaluate, list_clips, same_identity
 from depthaware.inference.optimization import best_dtype
 from depthaware.media.atomic import whole_file
 from depthaware.media.video import read_video
@@ -141,11 +141,11 @@ def listed(options: Options) -> list[int]:
 def measures(options: Options) -> Scorer:
     """The metrics, tried on a picture: what they lack shows now, not after the training."""
     names = options.metrics.split(",")
-    unknown = [name for name in names if name not in MEASURES]
+    unknown = [name for name in names if name not in METRICS]
     if unknown or "l1" not in names:
         wrong = repr(unknown[0]) if unknown else f"no l1 in {options.metrics!r}"
-        raise ValueError(f"--metrics: expected l1 and any of {', '.join(MEASURES)}, got {wrong}")
-    kinds = {kind for name in names if (kind := MEASURES[name].kind)}
+        raise ValueError(f"--metrics: expected l1 and any of {', '.join(METRICS)}, got {wrong}")
+    kinds = {kind for name in names if (kind := METRICS[name].kind)}
     scorer = Scorer(names, extractors={kind: extractors.load(kind) for kind in kinds})
     picture = scorer.look(torch.zeros(1, 3, options.size, options.size))
     scorer.score(picture, picture, picture, truth=True, sequence=False)
@@ -199,7 +199,7 @@ def small_clips(options: Options) -> None:
             if list(csv.reader(file))[1:] != clips:
                 raise ValueError(f"{manifest}: has other clips than --data {options.data}; choose another --output")
         return
-    footage = Footage(options.data, options.size)
+    footage = ClipReader(options.data, options.size)
     for name, _, split, _ in clips:
         path = folder / split / "clips" / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -286,7 +286,7 @@ class Test:
         )
 
 
-class Kept(Footage):
+class Kept(ClipReader):
     """Footage that keeps every frame that was asked for: all runs are measured on the same few."""
 
     def __init__(self, folder: Path, size: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from depthaware.evaluation import MEASURES
+from depthaware.evaluation import METRICS
 from depthaware.metrics import bootstrap_interval
 from depthaware.training.command import run
 
@@ -181,7 +181,7 @@ def shown(value: float, metric: str, sign: str = "") -> str:
 
 
 def title(metric: str) -> str:
-    return f"{metric.upper()} {'↑' if MEASURES[metric].higher else '↓'}"
+    return f"{metric.upper()} {'↑' if METRICS[metric].higher else '↓'}"
 
 
 def filled(page: str) -> str:

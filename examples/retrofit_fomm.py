@@ -71,12 +71,12 @@ def train(
     for part in parts:
         groups.append({"params": part.trainable_parameters("new"), "lr": options.new_learning_rate})
         groups.append({"params": part.model.parameters(), "lr": options.learning_rate})
-    optimiser = torch.optim.Adam(groups, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(groups, betas=(0.5, 0.999))
     for step, (source, driving) in enumerate(pairs, 1):
         value = loss(*pair, source.to(device), driving.to(device))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()
-        optimiser.step()
+        optimizer.step()
         if step % 50 == 0:
             print(f"images {step * options.batch}  loss {value.item():.4g}", flush=True)
 

@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 8 examples/train_dagan.py --data FOLDER --network paper --size 256 --motion-size 64
 
 Writes the moving average of the weights to OUTPUT/weights, a folder for `DaGAN.from_pretrained`, beside what
-training_run.py writes. Loss weights, optimiser and augmentation are the paper's; the network is dagan-tiny's unless
+training_run.py writes. Loss weights, optimizer and augmentation are the paper's; the network is dagan-tiny's unless
 another is asked for.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from depthaware import DaGAN, DaGANOutput, Keypoints, MultiScaleDiscriminator
 from depthaware.data.pairs import Clips, FramePairs, batches
-from depthaware.geometry import normalised_to_pixel
+from depthaware.geometry import normalized_to_pixel
 from depthaware.losses import (
     PerceptualLoss,
     RandomTransform,
@@ -127,10 +127,10 @@ def main(options: Options) -> None:
     average = Average(model, options.average).to(this.device)
     critic = discriminator(options, model)
     network, judge = this.prepare(Generation(model)), critic and this.prepare(critic)
-    optimiser, critic_optimiser = adam(network), judge and adam(judge)
+    optimizer, critic_optimizer = adam(network), judge and adam(judge)
     perceptual = features and perceptual_loss(options, features).to(this.device)
-    states = {"model": model, "average": average, "optimiser": optimiser}
-    states |= {"discriminator": critic, "discriminator_optimiser": critic_optimiser} if critic else {}
+    states = {"model": model, "average": average, "optimizer": optimizer}
+    states |= {"discriminator": critic, "discriminator_optimizer": critic_optimizer} if critic else {}
     clips = Clips(options.data, options.size, hold_out=options.hold_out, cache_gb=options.cache_gb)
     pairs = FramePairs(clips, seed=options.seed, candidates=options.candidates)
     this.check_clips(clips, 2)
@@ -155,9 +155,9 @@ def main(options: Options) -> None:
                 if judge:
                     figures |= this.backward({"discriminator": discriminator_loss(judge, out, driving)}, images)
         rate = learning_rate(options, images)
-        figures["gradient"] = this.step(network, optimiser, rate, images)
+        figures["gradient"] = this.step(network, optimizer, rate, images)
         if judge:
-            this.step(judge, critic_optimiser, rate, images)
+            this.step(judge, critic_optimizer, rate, images)
         average.update(model, images // options.batch)
         if this.due(options.log_every, images):
             this.log(images, figures | {"occlusion": out.occlusion_map.mean().item(), "learning_rate": rate})
@@ -243,8 +243,8 @@ def learning_rate(options: Options, images: int) -> float:
 def random_transform(options: Options, images: int, rows: slice, device: torch.device) -> RandomTransform:
     """Of some rows of a batch: drawn for all of it, so that it does not matter how many processes share it."""
     generator = torch.Generator().manual_seed(options.seed * 1_000_000_007 + images)
-    affine, centres, weights = RandomTransform.sample(options.batch, generator=generator, device=device)
-    return RandomTransform(affine[rows], centres, weights[rows])
+    affine, centers, weights = RandomTransform.sample(options.batch, generator=generator, device=device)
+    return RandomTransform(affine[rows], centers, weights[rows])
 
 
 def losses(
@@ -329,7 +329,7 @@ def strip(out: DaGANOutput, source: Tensor, driving: Tensor) -> list[np.ndarray]
 def draw(image: Tensor, kp: Keypoints) -> Tensor:
     """Key points as green squares."""
     image = image.clone()
-    for picture, points in zip(image, normalised_to_pixel(kp.value, *image.shape[-2:]).round().int(), strict=True):
+    for picture, points in zip(image, normalized_to_pixel(kp.value, *image.shape[-2:]).round().int(), strict=True):
         for x, y in points.tolist():
             picture[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = picture.new_tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
     return image
@@ -347,7 +347,7 @@ def card(options: Options, earlier: str | None) -> str:
 
     Args:
         options: of the run; where its files lie is nobody's business.
-        earlier: the card of the weights that it started from, which says whose data and licence these have.
+        earlier: the card of the weights that it started from, which says whose data and license these have.
     """
     made_by = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE - {"depth"}}
     made_by |= {name: Path(made_by[name]).name for name in ("depth", "init")}
@@ -366,7 +366,7 @@ options:
 {json.dumps(made_by, indent=2)}
 ```
 
-To be said before this is published: whose faces it was trained on and with what permission, the licence, the metrics
+To be said before this is published: whose faces it was trained on and with what permission, the license, the metrics
 (`depthaware evaluate`), and where it fails. Animate people only with their consent, and say of the result that it is
 generated.
 {origin}"""

@@ -1,4 +1,4 @@
-"""Stage 1: depth, pose and intrinsics from neighbouring frames of video, without depth labels (Hong et al. 2022, 3.1).
+"""Stage 1: depth, pose and intrinsics from neighboring frames of video, without depth labels (Hong et al. 2022, 3.1).
 
     python examples/train_depth.py --data FOLDER --output runs/depth
     torchrun --nproc-per-node 8 examples/train_depth.py --data FOLDER --network paper --size 256
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from depthaware.alignment import align_frames
@@ -43,8 +43,8 @@ class Options(RunOptions):
     pretrained: bool = False  # encoders begin with ImageNet's weights, as the paper's do
     size: int = 128  # 256 in the paper
     images: int = 12_000
-    max_gap: int = 12  # frames between neighbours at most; always 1 in the paper, where the pose is hardly learned
-    min_motion: float = 0.015  # neighbours are the nearest frames that differ by this, see `FrameTriples`; 0: any gap
+    max_gap: int = 12  # frames between neighbors at most; always 1 in the paper, where the pose is hardly learned
+    min_motion: float = 0.015  # neighbors are the nearest frames that differ by this, see `FrameTriples`; 0: any gap
     pose: str = (
         "alignment"  # of pixels under the present depth; or network: learned along, with intrinsics, as in the paper
     )
@@ -89,11 +89,11 @@ def main(options: Options) -> None:
     model = build(options)
     average = Average(model, options.average).to(this.device)
     network = this.prepare(model)
-    optimiser = torch.optim.Adam(trained(network), fused=True)
+    optimizer = torch.optim.Adam(trained(network), fused=True)
     clips = Clips(options.data, options.size, hold_out=options.hold_out, cache_gb=options.cache_gb)
     triples = FrameTriples(clips, seed=options.seed, max_gap=options.max_gap, min_motion=options.min_motion)
     this.check_clips(clips, 3)
-    done = this.resume({"model": model, "average": average, "optimiser": optimiser}, clips.names)
+    done = this.resume({"model": model, "average": average, "optimizer": optimizer}, clips.names)
     examples = held_out_triples(options) if this.main else ()
     for images, parts in this.batches(triples, done):
         figures: dict[str, float] = {}
@@ -110,7 +110,7 @@ def main(options: Options) -> None:
                     terms["flip"] = options.flip_consistency * flip_consistency_loss(disparities[0], other[0])
                 figures = this.backward(terms, images)
         rate = learning_rate(options, images)
-        figures["gradient"] = this.step(network, optimiser, rate, images)
+        figures["gradient"] = this.step(network, optimizer, rate, images)
         average.update(model, images // options.batch)
         if this.due(options.log_every, images):
             this.log(images, figures | watch(options, earlier, target, later, disparities[0], cameras))
@@ -134,8 +134,8 @@ def check(options: Options) -> None:
 def align(options: Options, earlier: Tensor, target: Tensor, later: Tensor, disparity: Tensor) -> Cameras:
     """Poses from the pixels themselves, under the present depth and a portrait lens."""
     side, count = target.shape[-1], len(target)
-    focal, centre = options.focal * side, (side - 1) / 2
-    K = target.new_tensor([[focal, 0, centre], [0, focal, centre], [0, 0, 1]]).expand(count, 3, 3)
+    focal, center = options.focal * side, (side - 1) / 2
+    K = target.new_tensor([[focal, 0, center], [0, focal, center], [0, 0, 1]]).expand(count, 3, 3)
     depth = disparity_to_depth(disparity, min_depth=options.near, max_depth=options.far)
     both = torch.cat((earlier, later))
     T = align_frames(target.repeat(2, 1, 1, 1), both, depth.repeat(2, 1, 1, 1), K.repeat(2, 1, 1))
@@ -198,7 +198,7 @@ def save(this: Run, model: Prediction) -> None:
         for name, net in networks(model):
             with whole_file(this.folder.path / f"{name}.safetensors") as path:
                 tensors = {key: tensor.cpu().contiguous() for key, tensor in net.state_dict().items()}
-                path.write_bytes(serialise(tensors))
+                path.write_bytes(serialize(tensors))
 
 
 def learning_rate(options: Options, images: int) -> float:
@@ -215,11 +215,11 @@ def watch(
     `explained` is the error of the better of the frames as they are and the warped ones: unlike the loss it cannot
     fall by losing pixels to the auto-mask; it should fall below `still`, where no depth was used.
     """
-    neighbours = (earlier, later)
+    neighbors = (earlier, later)
     depths = dict(min_depth=options.near, max_depth=options.far)
-    warped = [reproject(*view, **depths) for view in zip(neighbours, [disparity] * 2, *cameras, strict=True)]
+    warped = [reproject(*view, **depths) for view in zip(neighbors, [disparity] * 2, *cameras, strict=True)]
     still, error = (
-        torch.stack([photometric_error(image, target) for image in images]).amin(0) for images in (neighbours, warped)
+        torch.stack([photometric_error(image, target) for image in images]).amin(0) for images in (neighbors, warped)
     )
     T = cameras.poses[1]
     trace = T[:, 0, 0] + T[:, 1, 1] + T[:, 2, 2]

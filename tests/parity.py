@@ -59,8 +59,8 @@ def write_checkpoint(golden: Path, path: Path, generator: str) -> Path:
     content: dict[str, Any] = {
         name: {f"module.{key}": tensor for key, tensor in state.items()} for name, state in networks.items()
     }
-    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()
-    torch.save(content | {"optimizer_generator": optimiser, "epoch": 99, "loss": np.float64(0.5)}, path)
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()
+    torch.save(content | {"optimizer_generator": optimizer, "epoch": 99, "loss": np.float64(0.5)}, path)
     return path
 
 

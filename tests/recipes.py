@@ -75,7 +75,7 @@ def train(recipe: ModuleType, data: Path, output: Path, changes: dict[str, Any] 
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
-    """All that training changed, of the newest checkpoint: parameters, averages and the states of the optimisers."""
+    """All that training changed, of the newest checkpoint: parameters, averages and the states of the optimizers."""
     content = torch.load(max((output / "checkpoints").glob("*.pt")), weights_only=True)
     return {path: value for path, value in _flat(content, "") if isinstance(value, torch.Tensor)}
 

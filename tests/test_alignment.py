@@ -39,9 +39,9 @@ def motion(seed: int, turn: float = 0.1) -> Tensor:
 
 
 def frames(seed: int, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A target, a neighbour into which its pixels moved, and the motion."""
-    neighbour, T = texture(seed), motion(seed)
-    return warp(neighbour, project(backproject(depth, K), K, T), padding_mode="border"), neighbour, T
+    """A target, a neighbor into which its pixels moved, and the motion."""
+    neighbor, T = texture(seed), motion(seed)
+    return warp(neighbor, project(backproject(depth, K), K, T), padding_mode="border"), neighbor, T
 
 
 def degrees_between(a: Tensor, b: Tensor) -> float:
@@ -51,8 +51,8 @@ def degrees_between(a: Tensor, b: Tensor) -> float:
 @given(seeds)
 @few
 def test_a_known_motion_is_found(seed):
-    target, neighbour, T = frames(seed, dome())
-    found = align_frames(target, neighbour, dome(), K)
+    target, neighbor, T = frames(seed, dome())
+    found = align_frames(target, neighbor, dome(), K)
     assert degrees_between(found, T) < 1.0
     assert (found - T)[0, :3, 3].abs().max() < 0.02
 
@@ -60,10 +60,10 @@ def test_a_known_motion_is_found(seed):
 @given(seeds)
 @few
 def test_what_moves_in_the_middle_counts_and_not_the_still_background(seed):
-    target, neighbour, T = frames(seed, dome())
+    target, neighbor, T = frames(seed, dome())
     still = coordinate_grid(SIZE, SIZE).abs().amax(-1) > 0.6
     room = texture(seed + 1)
-    found = align_frames(torch.where(still, room, target), torch.where(still, room, neighbour), dome(), K)
+    found = align_frames(torch.where(still, room, target), torch.where(still, room, neighbor), dome(), K)
     assert degrees_between(found, T) < 0.5 * degrees_between(torch.eye(4)[None], T) + 1
 
 
@@ -77,26 +77,26 @@ def test_frames_that_are_alike_did_not_move(seed):
 @given(seeds, st.floats(0.1, 10))
 @few
 def test_the_translation_is_in_the_unit_of_depth(seed, unit):
-    target, neighbour, _ = frames(seed, dome())
-    one, other = (align_frames(target, neighbour, scale * dome(), K) for scale in (1.0, unit))
+    target, neighbor, _ = frames(seed, dome())
+    one, other = (align_frames(target, neighbor, scale * dome(), K) for scale in (1.0, unit))
     torch.testing.assert_close(other[:, :3, :3], one[:, :3, :3], atol=1e-3, rtol=0)
     torch.testing.assert_close(other[:, :3, 3] / unit, one[:, :3, 3], atol=1e-3, rtol=0)
 
 
 def test_no_reprojection_is_bettered_by_shrinking_the_world():
-    target, neighbour, _ = frames(0, dome())
+    target, neighbor, _ = frames(0, dome())
     scale, flat = (torch.ones((), requires_grad=True) for _ in range(2))
     depth = scale * dome() ** flat
-    T = align_frames(target, neighbour, depth, K)
-    seen = warp(neighbour, project(backproject(depth, K), K, T), padding_mode="border")
+    T = align_frames(target, neighbor, depth, K)
+    seen = warp(neighbor, project(backproject(depth, K), K, T), padding_mode="border")
     (seen - target.roll(1, -1)).square().mean().backward()
     assert scale.grad.abs() < 1e-3 * flat.grad.abs()
 
 
 def test_a_batch_is_its_samples_one_by_one():
     pairs = [frames(seed, dome()) for seed in (1, 2)]
-    target, neighbour = (torch.cat([pair[i] for pair in pairs]) for i in (0, 1))
-    both = align_frames(target, neighbour, dome().repeat(2, 1, 1, 1), K.repeat(2, 1, 1))
+    target, neighbor = (torch.cat([pair[i] for pair in pairs]) for i in (0, 1))
+    both = align_frames(target, neighbor, dome().repeat(2, 1, 1, 1), K.repeat(2, 1, 1))
     alone = torch.cat([align_frames(*pair[:2], dome(), K) for pair in pairs])
     torch.testing.assert_close(both, alone, atol=1e-4, rtol=0)
     torch.testing.assert_close(both[:, 3], pose_matrix(*torch.zeros(2, 2, 3))[:, 3])
@@ -104,7 +104,7 @@ def test_a_batch_is_its_samples_one_by_one():
 
 def test_what_does_not_fit_is_refused_by_name():
     picture = texture(0)
-    with pytest.raises(ValueError, match=r"neighbour: expected the target's shape .*, got \(1, 3, 64, 32\)"):
+    with pytest.raises(ValueError, match=r"neighbor: expected the target's shape .*, got \(1, 3, 64, 32\)"):
         align_frames(picture, picture[..., :32], dome(), K)
     with pytest.raises(ValueError, match=r"depth: expected \(1, 1, 64, 64\), got \(1, 1, 64, 32\)"):
         align_frames(picture, picture, dome()[..., :32], K)

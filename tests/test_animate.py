@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from measure_memory import TARGET, peak_megabytes
 
 from depthaware.inference.animator import animate, animate_to_file, nearest_pose
-from depthaware.inference.depth_maps import depth_to_file, estimate_disparity, grey_painter, point_cloud
+from depthaware.inference.depth_maps import depth_to_file, estimate_disparity, gray_painter, point_cloud
 from depthaware.keypoints import Keypoints
 from depthaware.media.image import fit_square, read_image, to_uint8, write_image
 from depthaware.media.video import Frame, Video, read_video
@@ -169,7 +169,7 @@ def test_compare_shows_source_driver_and_result(tiny_model, clip, tmp_path):
 
 def test_save_depth_shows_the_disparity_of_the_result(tiny_model, clip, tmp_path):
     animate_to_file(tiny_model, SOURCE, clip, tmp_path / "a.mp4", save_depth=tmp_path / "d.mp4")
-    paint = grey_painter(tiny_model, SOURCE)
+    paint = gray_painter(tiny_model, SOURCE)
     expected = np.concatenate([to_uint8(paint(frame.image)) for frame in animate(tiny_model, SOURCE, clip)])
     shown = images(read_video(tmp_path / "d.mp4"))
     assert times(tmp_path / "d.mp4") == times(clip.path)
@@ -187,8 +187,8 @@ def test_disparity_of_pictures_of_any_shape(tiny_model, size):
 def test_depth_picture_uses_the_whole_range(tiny_model, tmp_path):
     written = depth_to_file(tiny_model, picture(), tmp_path / "d.png")
     assert (written.size, written.frames, written.rate) == ((48, 64), 1, 0)
-    grey = read_image(tmp_path / "d.png")
-    assert (grey.min(), grey.max()) == (0, 255)
+    gray = read_image(tmp_path / "d.png")
+    assert (gray.min(), gray.max()) == (0, 255)
 
 
 def test_point_cloud_lies_on_the_rays_of_its_camera(tiny_model, tmp_path):

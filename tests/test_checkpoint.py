@@ -101,7 +101,7 @@ def write_depth(folder: Path, net: SelfSupDepthNet | PoseNet, files: tuple[str, 
     folder.mkdir(parents=True, exist_ok=True)
     state = net.state_dict()
     encoder: dict[str, Any] = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
-    names = ["squeeze", "conv1", "conv2", "motion", "focal", "centre"]
+    names = ["squeeze", "conv1", "conv2", "motion", "focal", "center"]
     decoder = {
         f"net.{names.index(k.split('.')[0])}.{k.split('.')[1]}": t for k, t in state.items() if k.split(".")[0] in names
     }
@@ -148,7 +148,7 @@ def test_convert_from_end_to_end(kind, depth_dirs, tmp_path, capsys):
     ignored |= {} if depth_dir else {"depth_channels": [16, 32, 64, 128, 256]}
     assert loaded.config == net.config | ignored
     assert (
-        "licence" in loaded.card
+        "license" in loaded.card
         and "x.pth.tar" in loaded.card
         and ("resnet18" in loaded.card) == (depth_dir is not None)
     )
@@ -177,12 +177,12 @@ def test_the_depth_network_is_recognised(layers, depth_dirs, tmp_path):
 def test_what_training_leaves_beside_the_weights_does_not_matter(legacy, tmp_path):
     net = model(**FOMM)
     weight = torch.nn.Parameter(torch.ones(3))
-    optimiser = torch.optim.Adam([weight])
+    optimizer = torch.optim.Adam([weight])
     weight.sum().backward()
-    optimiser.step()
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [2, 3])
+    optimizer.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3])
     extras = {
-        "optimizer_generator": optimiser.state_dict(),
+        "optimizer_generator": optimizer.state_dict(),
         "scheduler": schedule.state_dict(),
         "epoch": np.int64(99),
         "loss": {"l1": np.float64(0.5), "l2": np.float32(0.5), "done": np.bool_(True)},

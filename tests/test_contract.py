@@ -202,7 +202,7 @@ def test_the_state_dict_and_the_options_are_all_there_is(case):
 @every_module
 def test_it_pickles_or_says_why_not(case):
     module, args = build(case).eval(), inputs(case)
-    if case.options.get("decoder") == "spade":  # PyTorch does not pickle spectrally normalised layers
+    if case.options.get("decoder") == "spade":  # PyTorch does not pickle spectrally normalized layers
         with pytest.raises(RuntimeError, match="only supported through state_dict"):
             pickle.dumps(module)
     else:

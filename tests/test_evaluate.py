@@ -28,12 +28,12 @@ from depthaware.cli.common import progress
 from depthaware.cli.main import main
 from depthaware.evaluation import (
     BUNDLED,
-    MEASURES,
+    METRICS,
     Clip,
+    ClipReader,
     Evaluator,
-    Footage,
     Pair,
-    Plan,
+    PairList,
     Result,
     Scorer,
     batches,
@@ -44,9 +44,9 @@ from depthaware.evaluation import (
     read_pairs,
     same_identity,
     sheet,
-    summarise,
+    summarize,
 )
-from depthaware.evaluation.journal import Row, open_report
+from depthaware.evaluation.results_log import Row, open_report
 from depthaware.media.image import fit_square, read_image, to_uint8, write_image
 from depthaware.media.video import read_video
 from depthaware.metrics import bootstrap_interval
@@ -69,7 +69,7 @@ class Stand:
 
 
 STANDS = {"landmarks": Stand(68, 2), "identity": Stand(16), "pose": Stand(3), "action-units": Stand(5, binary=True)}
-ALL = tuple(name for name in MEASURES if name not in ("ms_ssim", "lpips"))
+ALL = tuple(name for name in METRICS if name not in ("ms_ssim", "lpips"))
 
 
 @pytest.fixture(autouse=True)
@@ -111,12 +111,12 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def footage(data) -> Footage:
-    return Footage(data, 64)
+def footage(data) -> ClipReader:
+    return ClipReader(data, 64)
 
 
 @pytest.fixture
-def plan(data, footage) -> Plan:
+def plan(data, footage) -> PairList:
     return same_identity(footage, list_clips(data))
 
 
@@ -200,7 +200,7 @@ def test_neither_order_nor_batches_change_the_means(tiny_model, data, plan, foot
     shuffled = random.Random(0).sample(pairs, len(pairs))
     tables = []
     for order, size in ((pairs, 8), (pairs, 1), (shuffled, 4)):
-        summary = summarise(evaluate(tiny_model, order, footage, metrics=IMAGES, batch_size=size), IMAGES)
+        summary = summarize(evaluate(tiny_model, order, footage, metrics=IMAGES, batch_size=size), IMAGES)
         tables.append([score.mean for score in summary.scores] + [score.high for score in summary.scores])
     np.testing.assert_allclose(tables[1], tables[0], rtol=1e-4)
     np.testing.assert_allclose(tables[2], tables[0], rtol=1e-4)
@@ -221,7 +221,7 @@ def test_batches_are_a_partition_in_which_sources_are_one_or_all_their_own():
 
 def test_means_are_over_pairs_and_intervals_over_videos(tiny_model, plan, footage):
     results = list(evaluate(tiny_model, plan.pairs, footage, metrics=["l1"]))
-    summary = summarise(results, ["l1"])
+    summary = summarize(results, ["l1"])
     model, copy, perfect, difference = summary.scores
     l1 = {(r.pair.driving_video, r.pair.driving_frame): r.scores for r in results}
     assert model.mean == pytest.approx(np.mean([scores[0][0] for scores in l1.values()]))
@@ -236,10 +236,10 @@ def test_means_are_over_pairs_and_intervals_over_videos(tiny_model, plan, footag
 
 def test_losing_the_face_on_hard_frames_gains_nothing_on_copy():
     easy, hard = (Result(Pair("v", 0, "v", i), ((x,), (y,), (0,))) for i, (x, y) in enumerate([(2, 3), (math.nan, 9)]))
-    *_, difference = summarise([easy, hard], ["akd"]).scores
+    *_, difference = summarize([easy, hard], ["akd"]).scores
     assert difference == ("akd", "model - copy", -1, -1, -1, -1, 1, 1)
     same = Result(Pair("v", 0, "v", 0), ((math.inf,), (math.inf,), (math.inf,)))
-    assert math.isnan(summarise([same], ["psnr"]).scores[-1].mean)
+    assert math.isnan(summarize([same], ["psnr"]).scores[-1].mean)
 
 
 def test_all_names_of_a_clip_mean_one_video(tiny_model, data, footage):
@@ -254,22 +254,22 @@ def test_all_names_of_a_clip_mean_one_video(tiny_model, data, footage):
     results = {r.pair.driving_frame: r for r in evaluate(tiny_model, pairs, footage, metrics=["l1"])}
     assert [results[i].pair.has_truth for i in range(5)] == [True, True, False, True, False]
     assert [math.isnan(results[i].scores[0][0]) for i in range(4)] == [False, False, True, False]
-    assert summarise(results.values(), ["l1"]).videos == 3
+    assert summarize(results.values(), ["l1"]).videos == 3
 
 
 def test_a_frame_without_a_face_is_skipped_and_counted(tiny_model, tmp_path):
     dark = [np.zeros((64, 64, 3), np.uint8)] * 2
     make_clip(tmp_path / "a.mp4", 5, (64, 64), images=[picture(size=(64, 64))] * 3 + dark)
-    footage = Footage(tmp_path, 64)
+    footage = ClipReader(tmp_path, 64)
     pairs = same_identity(footage, list_clips(tmp_path)).pairs
-    summary = summarise(evaluate(tiny_model, pairs, footage, metrics=["l1", "akd"], extractors=STANDS), ["l1", "akd"])
+    summary = summarize(evaluate(tiny_model, pairs, footage, metrics=["l1", "akd"], extractors=STANDS), ["l1", "akd"])
     found = {(score.metric, score.prediction): (score.pairs, score.skipped) for score in summary.scores}
     assert found["l1", "copy"] == (4, 0)
     assert found["akd", "copy"] == found["akd", "perfect"] == (2, 2)
 
 
 def test_a_prediction_that_is_not_finite_is_a_failure_and_in_no_mean(tiny_model, plan, footage, monkeypatch):
-    clean = summarise(evaluate(tiny_model, plan.pairs[1:], footage, metrics=IMAGES), IMAGES)
+    clean = summarize(evaluate(tiny_model, plan.pairs[1:], footage, metrics=IMAGES), IMAGES)
     drive = tiny_model.drive
 
     def broken(source, keypoints):
@@ -280,7 +280,7 @@ def test_a_prediction_that_is_not_finite_is_a_failure_and_in_no_mean(tiny_model,
     monkeypatch.setattr(tiny_model, "drive", broken)
     results = list(evaluate(tiny_model, plan.pairs, footage, metrics=IMAGES))
     assert [r.pair.driving_video for r in results if r.failure] == ["clip0", "clip3"]
-    summary = summarise(results, IMAGES)
+    summary = summarize(results, IMAGES)
     assert (summary.pairs, summary.failed, summary.failures) == (19, 2, (("the prediction is not finite", 2),))
     assert all(math.isfinite(score.mean_of_videos) for score in summary.scores if score.metric == "l1")
     assert clean.pairs == 20
@@ -329,7 +329,7 @@ def test_the_sheet_shows_both_ends_and_the_middle_of_other_videos(monkeypatch, m
     rows = [Row(i, Result(Pair(f"v{i % 5}", 0, f"v{i % 5}", i), (scores[i],) * 3)) for i in range(30)]
     failed = Row(30, Result(Pair("v", 0, "v", 1), (), "damaged"))
     measure, extremes = sheet.find_extremes([*rows, failed], [metric])
-    assert measure == MEASURES[metric]
+    assert measure == METRICS[metric]
     assert [extreme.label for extreme in extremes] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
     assert (extremes[0].value, extremes[6].value) == (best, 29 - best) and extremes[3].value in (14, 15)
     assert all(order[extreme.number] == extreme.value for extreme in extremes)
@@ -583,7 +583,7 @@ WRONG = {
     "--protocol absent.csv": "none of 1 pairs could be evaluated: nobody: expected one clip or folder of frames of "
     "that name, found none",
     "--protocol absent.csv --strict": "nobody: expected one clip or folder of frames of that name, found none",
-    "--metrics l1,beauty": f"metrics: expected some of {', '.join(MEASURES)}, got 'beauty'",
+    "--metrics l1,beauty": f"metrics: expected some of {', '.join(METRICS)}, got 'beauty'",
     "--metrics fid": "metrics: expected another one beside fid, such as l1,fid, got fid alone",
     "--every 0": "argument --every: expected a whole number of at least 1, got '0'",
     "--output mixed": "output 'mixed': expected an empty folder or a report, found good.mp4",
@@ -663,9 +663,9 @@ def test_fid_needs_all_pairs_in_one_go(data, tiny_weights, tmp_path, monkeypatch
 
 
 def test_a_recipe_needs_four_lines(tiny_model, data, tmp_path):
-    footage = Footage(data, tiny_model.image_size)
+    footage = ClipReader(data, tiny_model.image_size)
     plan = same_identity(footage, list_clips(data), every=3)
-    summary = summarise(evaluate(tiny_model, plan.pairs, footage, metrics=["l1"]), ["l1"])
+    summary = summarize(evaluate(tiny_model, plan.pairs, footage, metrics=["l1"]), ["l1"])
     assert summary.scores[0].mean > 0
     saved = evaluate_to_folder(tiny_model, plan, footage, tmp_path / "r", metrics=["l1"])
     assert saved.summary.scores[0].mean == pytest.approx(summary.scores[0].mean, rel=1e-6)

@@ -17,7 +17,7 @@ from depthaware import DaGAN, animate, read_image, read_video
 from depthaware.cli.main import main
 from depthaware.export import exporter as exporting
 from depthaware.export.graphs import Graph
-from depthaware.export.quantization import quantise_export
+from depthaware.export.quantization import quantize_export
 from depthaware.export.runtimes import ExportedDaGAN, follow, read_facts
 from depthaware.keypoints import Keypoints
 from depthaware.media.image import fit_square
@@ -115,7 +115,7 @@ def test_onnxruntime_and_numpy_are_enough_and_names_lead_from_graph_to_graph(exp
 @torch.no_grad()
 def test_int8_keeps_the_frames_and_makes_the_files_smaller(exported, faces, tmp_path):
     shutil.copytree(exported, tmp_path / "int8")
-    psnr = quantise_export(tmp_path / "int8", *faces)
+    psnr = quantize_export(tmp_path / "int8", *faces)
     ours, theirs = (follow(ExportedDaGAN(folder), *faces)[0] for folder in (exported, tmp_path / "int8"))
     assert psnr >= 35
     assert not torch.equal(ours, theirs)

@@ -19,8 +19,8 @@ from torch import Tensor
 import depthaware
 from depthaware import extractors
 from depthaware.extractors import available, load, rotation_from_landmarks
+from depthaware.extractors.arrays import Remembered
 from depthaware.extractors.head_pose import FACE, STABLE
-from depthaware.extractors.pictures import Remembered
 from depthaware.media.image import fit_square
 from depthaware.media.video import read_video
 
@@ -111,8 +111,8 @@ def test_no_face_has_no_pose_and_does_not_touch_the_others():
         rotation_from_landmarks(faces[0])
 
 
-def test_factorisation_finds_the_face_that_was_seen():
-    """To half a millimetre of 90, as the mean of the poses is not quite the pose between them."""
+def test_factorization_finds_the_face_that_was_seen():
+    """To half a millimeter of 90, as the mean of the poses is not quite the pose between them."""
     face = torch.tensor(FACE)
     turns = [(yaw, pitch, 0) for yaw in range(-40, 41, 10) for pitch in range(-20, 21, 10)]
     views = torch.cat([seen(*turn, 1 + i / 10, (i, -i)) for i, turn in enumerate(turns)]).float()
@@ -138,7 +138,7 @@ def test_the_landmarks_of_a_portrait_lie_where_a_face_has_them(portrait):
 @needs_dlib
 @pytest.mark.parametrize("size", (64, 128, 512))
 def test_landmarks_scale_with_the_picture(portrait, size):
-    """Corner centre to corner centre is not what a resize keeps, hence the half pixels."""
+    """Corner center to corner center is not what a resize keeps, hence the half pixels."""
     small = load("landmarks")(fit_square(portrait, size))
     expected = (load("landmarks")(portrait) + 0.5) * size / 256 - 0.5
     assert (small - expected).abs().mean() < 0.025 * 90 * size / 256  # of the width between the eyes' outer corners
@@ -175,9 +175,9 @@ def test_the_pose_of_a_real_face_turns_with_the_picture(portrait, driver):
     found, mirrored = pose(faces), pose(faces.flip(-1))
     assert (found * torch.tensor([-1, 1, -1]) - mirrored).abs().mean() < 2
     points = load("landmarks")(faces)
-    off_centre = points[:, 30, 0] - points[:, [36, 45], 0].mean(dim=1)
+    off_center = points[:, 30, 0] - points[:, [36, 45], 0].mean(dim=1)
     turned = found[:, 0].abs() > 10
-    assert turned.any() and (off_centre[turned] * found[turned, 0] < 0).all()  # yaw is positive to the left
+    assert turned.any() and (off_center[turned] * found[turned, 0] < 0).all()  # yaw is positive to the left
 
 
 @needs_dlib
@@ -255,7 +255,7 @@ def stand_in(monkeypatch, name: str, **contents: object) -> None:
     monkeypatch.setitem(sys.modules, name, module)
 
 
-COLOURS = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(2, 3, 64, 48)  # so that RGB and BGR differ
+COLORS = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(2, 3, 64, 48)  # so that RGB and BGR differ
 RGB = (255, 128, 0)
 
 
@@ -267,7 +267,7 @@ def test_face_alignment_gives_the_largest_face(monkeypatch, faces):
     network = SimpleNamespace(get_landmarks_from_image=lambda image: seen.append(image) or next(answers))
     make = Calls(network)
     stand_in(monkeypatch, "face_alignment", FaceAlignment=make, LandmarksType=SimpleNamespace(TWO_D="2d"))
-    found = load("landmarks", "face-alignment", device="cuda:0")(COLOURS)
+    found = load("landmarks", "face-alignment", device="cuda:0")(COLORS)
     assert make.calls == [(("2d",), {"flip_input": False, "device": "cuda:0"})]
     assert seen[0].shape == (64, 48, 3) and seen[0].dtype == np.uint8 and tuple(seen[0][0, 0]) == RGB
     np.testing.assert_allclose(found[0], large, rtol=1e-6)
@@ -278,7 +278,7 @@ def test_the_pose_can_stand_on_the_landmarks_of_face_alignment(monkeypatch):
     network = SimpleNamespace(get_landmarks_from_image=lambda image: [seen(20, -10, 5)[0].numpy()])
     stand_in(monkeypatch, "face_alignment", FaceAlignment=Calls(network), LandmarksType=SimpleNamespace(TWO_D=1))
     pose = load("pose", "face-alignment")
-    torch.testing.assert_close(pose(COLOURS), torch.tensor([[20.0, -10, 5]] * 2), atol=1e-2, rtol=0)
+    torch.testing.assert_close(pose(COLORS), torch.tensor([[20.0, -10, 5]] * 2), atol=1e-2, rtol=0)
     assert "face-alignment" in pose.name
 
 
@@ -295,7 +295,7 @@ def test_facenet_embeds_the_face_that_its_detector_cuts_out(monkeypatch):
 
     crop, make = Calls(lambda picture: next(crops)), Calls(Network())
     stand_in(monkeypatch, "facenet_pytorch", MTCNN=crop, InceptionResnetV1=make)
-    found = load("identity", "facenet")(COLOURS)
+    found = load("identity", "facenet")(COLORS)
     assert crop.calls == [((), {"image_size": 160, "device": torch.device("cpu")})]
     assert make.calls == [((), {"pretrained": "vggface2"})]
     assert len(seen) == 1 and torch.equal(seen[0], face[None])
@@ -313,7 +313,7 @@ def test_arcface_embeds_the_largest_face_of_the_bgr_picture(monkeypatch):
     make = Calls(app)
     stand_in(monkeypatch, "insightface")
     stand_in(monkeypatch, "insightface.app", FaceAnalysis=make)
-    found = load("identity", "insightface")(COLOURS)
+    found = load("identity", "insightface")(COLORS)
     assert make.calls[0][1]["name"] == "buffalo_l" and "recognition" in make.calls[0][1]["allowed_modules"]
     assert app.prepare.calls == [((), {"ctx_id": -1, "det_size": (640, 640)})]
     assert tuple(seen[0][0, 0]) == RGB[::-1] and seen[0].flags.c_contiguous
@@ -350,7 +350,7 @@ class Column(np.ndarray):
         return np.asarray(self)
 
 
-def test_py_feat_binarises_the_units_of_the_largest_face(monkeypatch):
+def test_py_feat_binarizes_the_units_of_the_largest_face(monkeypatch):
     units = np.array([[0.9, 0.9], [0.2, 0.5], [0.7, 0.7], [0.1, 0.1]])
     table = Table(
         AU=units,
@@ -361,7 +361,7 @@ def test_py_feat_binarises_the_units_of_the_largest_face(monkeypatch):
     detector = SimpleNamespace(detect=Calls(table))
     make = Calls(detector)
     stand_in(monkeypatch, "feat", Detectorv1=make)
-    found = load("action-units")(COLOURS[:1].expand(3, -1, -1, -1))
+    found = load("action-units")(COLORS[:1].expand(3, -1, -1, -1))
     ((images,), options) = detector.detect.calls[0]
     assert images.shape == (3, 3, 64, 48) and images[0, :, 0, 0].tolist() == list(RGB)
     assert options == {"data_type": "tensor", "batch_size": 3, "progress_bar": False}

@@ -58,7 +58,7 @@ def open_gate(attention: CrossModalAttention) -> None:
 
 
 def pictures(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """Smooth patches of colour: noise would look the same everywhere to a detector."""
+    """Smooth patches of color: noise would look the same everywhere to a detector."""
     coarse = torch.rand(batch, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, size=(height, width), mode="bilinear")
 

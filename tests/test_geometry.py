@@ -18,8 +18,8 @@ from depthaware.geometry import (
     inverse_2x2,
     invert_pose,
     matmul_2x2,
-    normalised_to_pixel,
-    pixel_to_normalised,
+    normalized_to_pixel,
+    pixel_to_normalized,
     pose_matrix,
     project,
     scale_intrinsics,
@@ -60,12 +60,12 @@ def test_corner_pixels_are_exactly_minus_one_and_one(height, width):
 
 @given(sides, sides)
 @few
-def test_the_grid_is_even_and_is_the_normalised_pixel_positions(height, width):
+def test_the_grid_is_even_and_is_the_normalized_pixel_positions(height, width):
     grid = coordinate_grid(height, width, dtype=torch.float64)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack((x, y), dim=-1).double()
-    assert torch.equal(pixel_to_normalised(pixels, height, width), grid)
-    torch.testing.assert_close(normalised_to_pixel(grid, height, width), pixels, atol=1e-10, rtol=0)
+    assert torch.equal(pixel_to_normalized(pixels, height, width), grid)
+    torch.testing.assert_close(normalized_to_pixel(grid, height, width), pixels, atol=1e-10, rtol=0)
 
 
 def test_a_single_pixel_does_not_divide_by_zero():
@@ -74,10 +74,10 @@ def test_a_single_pixel_does_not_divide_by_zero():
 
 @given(seeds, sides, sides)
 @few
-def test_pixel_and_normalised_are_inverse(seed, height, width):
+def test_pixel_and_normalized_are_inverse(seed, height, width):
     points = 3 * normal(5, 2, seed=seed)
-    there = normalised_to_pixel(points, height, width)
-    torch.testing.assert_close(pixel_to_normalised(there, height, width), points)
+    there = normalized_to_pixel(points, height, width)
+    torch.testing.assert_close(pixel_to_normalized(there, height, width), points)
 
 
 # Disparity and depth
@@ -129,7 +129,7 @@ def test_a_moved_camera_projects_like_the_textbook(seed):
     points, K = backproject(1 + uniform(1, 1, 6, 8, seed=seed), camera(6, 8, seed)), camera(6, 8, seed)
     T = pose_matrix(0.1 * normal(1, 3, seed=seed), 0.1 * normal(1, 3, seed=seed + 1))
     x = K[0] @ (T[0, :3, :3] @ points[0, :, 2, 3] + T[0, :3, 3])
-    expected = pixel_to_normalised(x[:2] / x[2], 6, 8)
+    expected = pixel_to_normalized(x[:2] / x[2], 6, 8)
     torch.testing.assert_close(project(points, K, T)[0, 2, 3], expected)
 
 
@@ -143,7 +143,7 @@ def test_points_behind_the_camera_or_in_it_are_projected_from_just_before_it(z):
 
 @given(seeds, st.integers(1, 4))
 @few
-def test_scaled_intrinsics_project_to_the_same_normalised_point(seed, factor):
+def test_scaled_intrinsics_project_to_the_same_normalized_point(seed, factor):
     small, large = (9, 13), (8 * factor + 1, 12 * factor + 1)
     points, K = backproject(1 + uniform(1, 1, *small, seed=seed), camera(*small, seed)), camera(*small, seed)
     T = pose_matrix(torch.zeros(1, 3).double(), 0.1 * normal(1, 3, seed=seed))
@@ -151,7 +151,7 @@ def test_scaled_intrinsics_project_to_the_same_normalised_point(seed, factor):
     # The same points, as pixels of an image of the other size.
     image = scaled @ (T[:, :3, :3] @ points.flatten(2) + T[:, :3, 3:])
     pixels = (image[:, :2] / image[:, 2:]).transpose(1, 2).view(1, *small, 2)
-    torch.testing.assert_close(pixel_to_normalised(pixels, *large), project(points, K, T))
+    torch.testing.assert_close(pixel_to_normalized(pixels, *large), project(points, K, T))
     torch.testing.assert_close(scale_intrinsics(scaled, large, small), K)
 
 

@@ -168,7 +168,7 @@ BAD_FILES = {
     "config that is not JSON": ("config.json", b"{", "not JSON"),
     "config that is not text": ("config.json", b"\xff\xfe\x00", "not JSON"),
     "config too deep": ("config.json", b"[" * 200_000, "not JSON"),
-    "unknown option": ("config.json", b'{"colour": 1}', "colour"),
+    "unknown option": ("config.json", b'{"color": 1}', "color"),
     "unknown choice": ("config.json", b'{"decoder": "magic"}', "decoder: expected 'plain' or 'spade', got 'magic'"),
     "unknown encoder": ("config.json", b'{"depth_encoder": "resnet19"}', "resnet19"),
     "option of the wrong type": ("config.json", b'{"num_keypoints": "many"}', "config.json"),

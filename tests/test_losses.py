@@ -85,11 +85,11 @@ def test_images_of_different_shape_are_refused():
 
 @given(seeds)
 @few
-def test_the_best_neighbour_counts_at_every_pixel(seed):
+def test_the_best_neighbor_counts_at_every_pixel(seed):
     target, first, second = (uniform(1, 3, 8, 8, seed=seed + i) for i in range(3))
     one, two = (losses.reprojection_loss(target, [image]) for image in (first, second))
     both = losses.reprojection_loss(target, [first, second])
-    assert both < min(one, two)  # strictly, because on noise each neighbour is the better one somewhere
+    assert both < min(one, two)  # strictly, because on noise each neighbor is the better one somewhere
     torch.testing.assert_close(losses.reprojection_loss(target, [second, first]), both)
     mosaic = torch.cat((first[..., :4], target[..., 4:]), dim=-1), torch.cat((target[..., :4], first[..., 4:]), dim=-1)
     assert losses.reprojection_loss(target, mosaic, alpha=0.0) == 0
@@ -98,10 +98,10 @@ def test_the_best_neighbour_counts_at_every_pixel(seed):
 def test_auto_mask_drops_what_warping_does_not_improve():
     target = torch.zeros(1, 1, 4, 8)
     warped = torch.full_like(target, 0.5)
-    neighbour = torch.cat((torch.full((1, 1, 4, 4), 0.25), torch.full((1, 1, 4, 4), 1.0)), dim=-1)
-    # Left half: the neighbour as it is (0.25) beats the warped one (0.5). Right half: 0.5 beats 1.
+    neighbor = torch.cat((torch.full((1, 1, 4, 4), 0.25), torch.full((1, 1, 4, 4), 1.0)), dim=-1)
+    # Left half: the neighbor as it is (0.25) beats the warped one (0.5). Right half: 0.5 beats 1.
     assert losses.reprojection_loss(target, [warped], alpha=0.0).item() == 0.5
-    assert losses.reprojection_loss(target, [warped], [neighbour], alpha=0.0).item() == 0.25
+    assert losses.reprojection_loss(target, [warped], [neighbor], alpha=0.0).item() == 0.25
 
 
 def test_a_frozen_video_teaches_nothing():
@@ -113,9 +113,9 @@ def test_a_frozen_video_teaches_nothing():
 
 
 def test_a_tie_between_warped_and_unwarped_is_dropped():
-    target, neighbour = uniform(2, 3, 16, 16), uniform(2, 3, 16, 16, seed=1)
-    assert losses.reprojection_loss(target, [neighbour]) > 0.1
-    assert losses.reprojection_loss(target, [neighbour], [neighbour]) == 0
+    target, neighbor = uniform(2, 3, 16, 16), uniform(2, 3, 16, 16, seed=1)
+    assert losses.reprojection_loss(target, [neighbor]) > 0.1
+    assert losses.reprojection_loss(target, [neighbor], [neighbor]) == 0
 
 
 # Smoothness
@@ -177,7 +177,7 @@ def test_reprojection_undoes_the_camera_motion():
     torch.testing.assert_close(still, wall(), atol=1e-4, rtol=0)
 
 
-def test_what_lies_outside_of_the_neighbour_is_not_black():
+def test_what_lies_outside_of_the_neighbor_is_not_black():
     far = pose_matrix(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]))
     warped = losses.reproject(torch.ones(1, 3, 24, 32), disparity_at(2.0)[0], far, CAMERA)
     torch.testing.assert_close(warped, torch.ones_like(warped))
@@ -226,7 +226,7 @@ def test_smaller_pictures_add_their_errors():
     torch.testing.assert_close(both, full + losses.reprojection_loss(small[0], small[1:]), atol=1e-4, rtol=0)
 
 
-def test_stage_one_wants_a_pose_per_neighbour():
+def test_stage_one_wants_a_pose_per_neighbor():
     with pytest.raises(ValueError, match="shorter"):
         losses.self_supervised_depth_loss(wall(), [wall(1), wall(2)], disparity_at(2.0), [RIGHT], CAMERA)
 
@@ -398,13 +398,13 @@ def autograd_jacobian(t: RandomTransform, points: Tensor) -> Tensor:
 def test_analytic_jacobian_is_autograds(seed):
     t = transform(seed, sigma_tps=0.05)
     points = uniform(2, 6, 2, seed=seed).double() * 2.4 - 1.2
-    points[:, 0] = t.centres[seed % 25]  # where r² log r has its trap
+    points[:, 0] = t.centers[seed % 25]  # where r² log r has its trap
     torch.testing.assert_close(t.jacobian(points), autograd_jacobian(t, points), atol=1e-9, rtol=0)
 
 
 def test_gradients_are_finite_at_control_points():
     t = RandomTransform(*(tensor.float() for tensor in transform()))
-    points = t.centres.expand(2, -1, -1).clone().requires_grad_()
+    points = t.centers.expand(2, -1, -1).clone().requires_grad_()
     (t.warp_points(points).sum() + t.jacobian(points).sum()).backward()
     assert points.grad.isfinite().all()
 

@@ -59,10 +59,10 @@ def test_ssim_is_scikit_images(window, options, seed):
     np.testing.assert_allclose(metrics.ssim(x, y, window=window).numpy(), expected, atol=1e-12)
 
 
-def test_ssim_of_luma_is_that_of_the_grey_pictures():
+def test_ssim_of_luma_is_that_of_the_gray_pictures():
     x, y = pictures(1), noisy(pictures(1), 0.3)
-    grey = [np.tensordot([0.299, 0.587, 0.114], image[0].numpy(), 1) for image in (x, y)]
-    expected = structural_similarity(*grey, data_range=1, **GAUSSIAN)
+    gray = [np.tensordot([0.299, 0.587, 0.114], image[0].numpy(), 1) for image in (x, y)]
+    expected = structural_similarity(*gray, data_range=1, **GAUSSIAN)
     assert metrics.ssim(x, y, channels="luma").item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -88,7 +88,7 @@ def halved(image: Tensor) -> Tensor:
 
 
 @each_metric
-def test_values_by_hand_of_black_and_grey(name):
+def test_values_by_hand_of_black_and_gray(name):
     """Of two flat pictures only the means differ: 0 and 1/2."""
     x = torch.zeros(1, 3, SIZES[name], SIZES[name])
     luminance = 0.01**2 / (0.25 + 0.01**2)
@@ -226,8 +226,8 @@ def test_intervals_of_nothing_one_and_infinity():
 # Networks
 
 
-class Colours(nn.Module):
-    """Stands in for a network: four quarters' mean colours."""
+class Colors(nn.Module):
+    """Stands in for a network: four quarters' mean colors."""
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
@@ -235,12 +235,12 @@ class Colours(nn.Module):
 
 def test_fid_is_the_frechet_distance_whatever_the_batches():
     x, y = pictures(40), noisy(pictures(40, seed=2), 0.5)
-    fid, shard = FID(network=Colours()), FID(network=Colours())
+    fid, shard = FID(network=Colors()), FID(network=Colors())
     for start in range(0, 20, 7):
         fid.update(x[start : min(start + 7, 20)], y[start : min(start + 7, 20)])
     shard.update(x[20:], y[20:])
     fid.merge(shard)
-    a, b = (Colours()(images).numpy() for images in (x, y))
+    a, b = (Colors()(images).numpy() for images in (x, y))
     covariances = np.cov(a.T), np.cov(b.T)
     root = sqrtm(covariances[0] @ covariances[1]).real
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
@@ -248,7 +248,7 @@ def test_fid_is_the_frechet_distance_whatever_the_batches():
 
 
 def test_fid_of_equal_sets_is_zero_of_one_picture_unknown_and_without_pictures_of_nan():
-    x, fid = pictures(30), FID(network=Colours())
+    x, fid = pictures(30), FID(network=Colors())
     assert math.isnan(fid.compute())
     fid.update(x[:1], x[:1])
     assert math.isnan(fid.compute())

@@ -124,7 +124,7 @@ def test_the_network_sees_the_source_under_every_sparse_motion():
 def test_one_source_serves_many_driving_frames():
     model, source, driving = network(), points(0, batch=1), points(10, batch=3)
     image = uniform(1, 3, 64, 64)
-    together = model.from_small(model.down(image).expand(3, -1, -1, -1), source, driving)
+    together = model.forward_downsampled(model.down(image).expand(3, -1, -1, -1), source, driving)
     for i in range(3):
         alone = model(image, source, Keypoints(driving.value[i : i + 1], driving.jacobian[i : i + 1]))
         torch.testing.assert_close(together.deformation[i : i + 1], alone.deformation)

@@ -115,13 +115,13 @@ def test_the_model_itself_stays_as_it_was(tiny_model, tmp_path):
     assert type(tiny_model) is DaGAN and fast.done[-1] == "bfloat16"
     assert not any(parameter.requires_grad for parameter in fast.parameters())
     for save in (lambda: fast.save_pretrained(tmp_path / "weights"), lambda: fast.push_to_hub("user/model")):
-        with pytest.raises(ValueError, match="is optimised"):
+        with pytest.raises(ValueError, match="is optimized"):
             save()
     assert not any(tmp_path.iterdir())
 
 
 def test_it_is_not_done_twice(tiny_model):
-    with pytest.raises(ValueError, match="optimised already"):
+    with pytest.raises(ValueError, match="optimized already"):
         optimize(optimize(tiny_model))
 
 

@@ -11,7 +11,7 @@ from parity import GOLDEN, INPUTS, PARTS, WHOLE, compare, tensors, write_depth
 
 from depthaware.attention import CrossModalAttention
 from depthaware.blocks import AntiAliasDownsample
-from depthaware.depth import SelfSupDepthNet, normalise
+from depthaware.depth import SelfSupDepthNet, normalize
 from depthaware.generator import SPADEDecoder
 from depthaware.inference.optimization import optimize
 from depthaware.keypoints import Keypoints
@@ -28,7 +28,7 @@ def test_parity_with_the_reference(part):
 
 
 @pytest.mark.parametrize("part", WHOLE)
-def test_optimised_models_are_on_a_par_too(part):
+def test_optimized_models_are_on_a_par_too(part):
     for row in compare(part, change=optimize):
         assert row.difference <= row.tolerance, row
 
@@ -98,7 +98,7 @@ def test_the_depth_encoder_is_torchvisions(layers, tmp_path):
     weights = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
     net = getattr(torchvision.models, f"resnet{layers}")().eval()
     assert not net.load_state_dict(weights, strict=False).unexpected_keys
-    x = normalise(torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)))
+    x = normalize(torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)))
     expected = [net.relu(net.bn1(net.conv1(x)))]
     y = net.maxpool(expected[0])
     for layer in (net.layer1, net.layer2, net.layer3, net.layer4):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from depthaware import DaGAN
 from depthaware.inference.animator import animate, animate_to_file
-from depthaware.inference.depth_maps import depth_to_file, grey_painter
+from depthaware.inference.depth_maps import depth_to_file, gray_painter
 from depthaware.media.image import fetch, from_pixels, to_pixels, to_uint8
 from depthaware.media.threads import background, prefetch
 from depthaware.media.video import Frame, Video, read_video, write_video
@@ -284,7 +284,7 @@ def written(monkeypatch) -> dict[str, list[Frame]]:
         yield lambda frame: files[path].append(Frame(frame.image.copy(), frame.time))
 
     monkeypatch.setattr("depthaware.inference.animator.write_video", record)
-    monkeypatch.setattr("depthaware.depth_map.write_video", record)
+    monkeypatch.setattr("depthaware.inference.depth_maps.write_video", record)
     return files
 
 
@@ -299,7 +299,7 @@ def assert_same(frames: list[Frame], expected: list[Frame]) -> None:
 def test_the_file_has_the_very_frames_of_animate(tiny_model, clip, written, compare, batch_size):
     options = dict(batch_size=batch_size, fit="pad", initial_frame="best")
     animate_to_file(tiny_model, SOURCE, clip, "a.mp4", compare=compare, save_depth="d.mp4", **options)
-    paint = grey_painter(tiny_model, SOURCE)
+    paint = gray_painter(tiny_model, SOURCE)
     shown, depth = [], []
     for frame in animate(tiny_model, SOURCE, clip, **options):
         panels = (SOURCE, frame.driving, frame.image) if compare else (frame.image,)
@@ -312,12 +312,12 @@ def test_the_file_has_the_very_frames_of_animate(tiny_model, clip, written, comp
 
 def test_depth_of_a_video_is_that_of_its_frames(tiny_model, clip, written):
     depth_to_file(tiny_model, clip, "d.mp4")
-    paint = grey_painter(tiny_model, next(iter(clip)).image)
+    paint = gray_painter(tiny_model, next(iter(clip)).image)
     assert_same(written[Path("d.mp4")], [Frame(to_uint8(paint(frame.image))[0], frame.time) for frame in clip])
 
 
-def test_grey_of_a_batch_is_that_of_its_pictures(tiny_model):
-    paint = grey_painter(tiny_model, SOURCE)
+def test_gray_of_a_batch_is_that_of_its_pictures(tiny_model):
+    paint = gray_painter(tiny_model, SOURCE)
     pictures = np.stack([picture(i, (64, 64)) for i in range(3)])
     one_by_one = torch.cat([paint(image) for image in pictures])
     torch.testing.assert_close(paint(from_pixels(torch.from_numpy(pictures))), one_by_one, atol=1e-5, rtol=0)
@@ -341,7 +341,8 @@ def test_an_error_anywhere_is_seen_and_leaves_nothing(tiny_model, clip, tmp_path
 
     options = {}
     if stage == "driver":
-        monkeypatch.setattr("depthaware.inference.animator.fit_square", failing(sys.modules["depthaware.media.image"].fit_square))
+        fit_square = sys.modules["depthaware.media.image"].fit_square
+        monkeypatch.setattr("depthaware.inference.animator.fit_square", failing(fit_square))
     elif stage == "network":
         monkeypatch.setattr(tiny_model, "drive", failing(tiny_model.drive))
     elif stage == "encoder":

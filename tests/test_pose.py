@@ -16,7 +16,7 @@ def network(**options) -> PoseNet:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_new_network_has_the_principal_point_exactly_at_the_centre(size):
+def test_a_new_network_has_the_principal_point_exactly_at_the_center(size):
     K = network()(*torch.rand(2, 3, 3, *size)).K
     assert torch.equal(K[:, :2, 2], torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2]).expand(3, 2))
 
@@ -28,17 +28,17 @@ def test_a_new_network_has_a_portrait_lens(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("bias, centre, focal", [(-50.0, 0.4, 0.8), (50.0, 0.6, 3.0)])
-def test_no_camera_runs_off(size, bias, centre, focal):
+@pytest.mark.parametrize("bias, center, focal", [(-50.0, 0.4, 0.8), (50.0, 0.6, 3.0)])
+def test_no_camera_runs_off(size, bias, center, focal):
     model, sides = network(), torch.tensor([size[1], size[0]]).float()
-    for head in (model.centre, model.focal):
+    for head in (model.center, model.focal):
         head.bias.data.fill_(bias)
     K = model(*torch.rand(2, 1, 3, *size)).K
-    torch.testing.assert_close(K[0, :2, 2], centre * (sides - 1))
+    torch.testing.assert_close(K[0, :2, 2], center * (sides - 1))
     torch.testing.assert_close(K[0, [0, 1], [0, 1]], focal * sides)
 
 
-@pytest.mark.parametrize("head", ["centred", "released"])
+@pytest.mark.parametrize("head", ["centered", "released"])
 def test_intrinsics_are_a_camera_and_the_pose_is_rigid_and_starts_small(head):
     pose = network(principal_point=head)(*torch.rand(2, 2, 3, 64, 96))
     focal = pose.K[:, [0, 1], [0, 1]]
@@ -52,12 +52,12 @@ def test_intrinsics_are_a_camera_and_the_pose_is_rigid_and_starts_small(head):
     assert pose.axis_angle.abs().max() < 0.1 and pose.translation.abs().max() < 0.1
 
 
-def test_the_released_head_lies_right_of_and_below_the_centre():
+def test_the_released_head_lies_right_of_and_below_the_center():
     K = network(principal_point="released")(*torch.rand(2, 2, 3, 64, 96)).K
     assert (K[:, 0, 2] > 48).all() and (K[:, 1, 2] > 32).all()
 
 
-@pytest.mark.parametrize("head", ["centred", "released"])
+@pytest.mark.parametrize("head", ["centered", "released"])
 def test_a_reprojection_teaches_pose_and_intrinsics(head):
     model = network(principal_point=head)
     earlier, later = torch.rand(2, 2, 3, 64, 64)
@@ -69,7 +69,7 @@ def test_a_reprojection_teaches_pose_and_intrinsics(head):
     seen = warp(later, project(backproject(depth, pose.K), pose.K, T), padding_mode="border")
     (seen - earlier).square().mean().backward()
     assert (pose.K.grad[:, [0, 1, 0, 1], [0, 1, 2, 2]] != 0).all()
-    for name in ("focal", "centre", "motion"):
+    for name in ("focal", "center", "motion"):
         for parameter in model.get_submodule(name).parameters():
             assert parameter.grad.abs().max() > 0, name
 
@@ -81,7 +81,7 @@ def test_the_order_of_the_frames_matters():
 
 def test_what_cannot_work_is_refused_by_name():
     frame = torch.zeros(1, 3, 64, 64)
-    with pytest.raises(ValueError, match="principal_point: expected 'centred' or 'released', got 'left'"):
+    with pytest.raises(ValueError, match="principal_point: expected 'centerd' or 'released', got 'left'"):
         network(principal_point="left")
     with pytest.raises(ValueError, match="image: expected height and width in multiples of 32, got 64 x 72"):
         network()(*torch.zeros(2, 1, 3, 64, 72))

@@ -222,11 +222,11 @@ def test_training_what_is_new_leaves_the_rest_as_it_is(name):
     nets = retrofitted(name)
     before = copy.deepcopy(nets)
     parameters = [parameter for net in nets[:2] for parameter in net.trainable_parameters("new")]
-    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    optimizer = torch.optim.Adam(parameters, lr=1e-3)
     for _ in range(3):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (call(nets)["prediction"] - DRIVING).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
     assert_differs(call(nets), call(before))
     for net, old in zip(nets[:2], before, strict=False):
         assert_equal(dict(net.model.state_dict()), dict(old.model.state_dict()))

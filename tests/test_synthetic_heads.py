@@ -11,11 +11,11 @@ from evaluate_depth import load_depth, main, mean_head, predict, read_truth, sco
 from head_renderer import Stage, pixel_rays, trace_pyramid
 from head_shape import MOUTH, Expression
 from synthetic_heads import Clip, Options, draw_camera, draw_motion, render_clip, write_clip
-from synthetic_heads import main as synthesise
+from synthetic_heads import main as synthesize
 from torch import Tensor
 
 from depthaware.data.pairs import Clips
-from depthaware.geometry import backproject, invert_pose, normalised_to_pixel, pose_matrix, project
+from depthaware.geometry import backproject, invert_pose, normalized_to_pixel, pose_matrix, project
 from depthaware.media.image import read_image
 from depthaware.warp import warp
 
@@ -32,7 +32,7 @@ def stiff(request) -> Clip:
 def folder(tmp_path_factory):
     """Three clips on disk, one of them to test on."""
     folder = tmp_path_factory.mktemp("heads")
-    synthesise(Options(output=str(folder), clips=3, frames=4, test_share=0.34, **QUICK))
+    synthesize(Options(output=str(folder), clips=3, frames=4, test_share=0.34, **QUICK))
     return folder
 
 
@@ -91,19 +91,19 @@ def test_the_pose_says_where_the_head_is(stiff):
 
 def test_traced_depth_is_that_of_the_formula_for_a_sphere():
     K = torch.tensor([[90.0, 0, 33], [0, 95, 30], [0, 0, 1]])
-    centre, radius = torch.tensor([[0.02], [-0.03], [0.6]]), 0.1
+    center, radius = torch.tensor([[0.02], [-0.03], [0.6]]), 0.1
     levels = [pixel_rays(K, 64, side) for side in (32, 64, 128)]
-    _, found, dense = trace_pyramid(lambda p: p.norm(dim=0) - radius, -centre, levels, 0.2)
-    along = (levels[1] * centre).sum(0)
-    square = along**2 - centre.square().sum() + radius**2
+    _, found, dense = trace_pyramid(lambda p: p.norm(dim=0) - radius, -center, levels, 0.2)
+    along = (levels[1] * center).sum(0)
+    square = along**2 - center.square().sum() + radius**2
     clear = square.abs() > 5e-4  # all but the outline itself
     expected = torch.where(square > 0, along - square.clamp_min(0).sqrt(), torch.inf)
     torch.testing.assert_close(found[clear], expected[clear], atol=1e-3, rtol=0)
     shares = [t.isfinite().float().mean().item() for t in (dense, found)]
     assert shares[0] == pytest.approx(shares[1], abs=0.01)
     image = K @ (levels[1] / levels[1][2])
-    centres = normalised_to_pixel(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), 64, 64)
-    torch.testing.assert_close(image[:2, [0, -1]].T, centres, atol=1e-4, rtol=0)  # rays pass through pixel centres
+    centers = normalized_to_pixel(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), 64, 64)
+    torch.testing.assert_close(image[:2, [0, -1]].T, centers, atol=1e-4, rtol=0)  # rays pass through pixel centers
 
 
 # The face
@@ -162,7 +162,7 @@ def test_the_recipes_read_what_was_written(folder):
     assert not train.by_identity.keys() & test.by_identity.keys()
     rendered = render_clip(2, Options(frames=4, **QUICK))
     difference = test.read("head0002", range(4)).astype(float) - rendered.images
-    assert np.sqrt(np.square(difference).mean()) < 12  # H.264 halves the colour's resolution
+    assert np.sqrt(np.square(difference).mean()) < 12  # H.264 halves the color's resolution
     (truth,) = read_truth(folder, "test", every=2)
     assert np.array_equal(truth.depth[:, 0], rendered.depth[::2]) and np.array_equal(
         truth.mask[:, 0], rendered.mask[::2]
@@ -182,7 +182,7 @@ def test_key_frames_come_every_twelve_frames_and_nothing_looks_ahead(tmp_path):
 @pytest.mark.parametrize("wrong", [dict(size=50), dict(samples=3), dict(test_share=2.0), dict(clips=0)])
 def test_what_cannot_be_rendered_is_refused(wrong, tmp_path):
     with pytest.raises(ValueError, match="expected"):
-        synthesise(Options(output=str(tmp_path), **wrong))
+        synthesize(Options(output=str(tmp_path), **wrong))
     assert not list(tmp_path.iterdir())
 
 

@@ -63,7 +63,7 @@ def test_all_that_is_to_be_trained_gets_gradients_and_the_rest_stays(recipe, dat
     start, found = recipe.build(chosen), weights(tmp_path)
     frozen = [name for name, parameter in start.named_parameters() if not parameter.requires_grad]
     parameters = len(list(start.parameters())) - len(frozen)
-    assert sum(name.startswith("/optimiser/state/") and name.endswith("/step") for name in found) == parameters
+    assert sum(name.startswith("/optimizer/state/") and name.endswith("/step") for name in found) == parameters
     if recipe is train_dagan:
         assert frozen == [f"depth_net.{name}" for name, _ in start.depth_net.named_parameters()]
         frozen = [name for name in start.state_dict() if name.startswith("depth_net.")]  # batch-norm statistics too

@@ -17,7 +17,7 @@ from clips import make_clip, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthaware.data.augment import colour_map
+from depthaware.data.augment import color_map
 from depthaware.data.frames import index_video, read_frames
 from depthaware.data.pairs import Clips, FramePairs, FrameTriples, batches
 from depthaware.data.prepare.clip_files import Sample, write_shards
@@ -27,7 +27,7 @@ SIZE = 32
 
 
 def images(person: int, frames: int = 12) -> list[np.ndarray]:
-    """A pattern of the person's own that brightens from frame to frame, 3 grey levels each time."""
+    """A pattern of the person's own that brightens from frame to frame, 3 gray levels each time."""
     coarse = np.random.default_rng(person).integers(20, 160, (4, 4, 3))
     return [(coarse + 3 * i).repeat(8, 0).repeat(8, 1).astype(np.uint8) for i in range(frames)]
 
@@ -250,7 +250,7 @@ def test_adaptive_gaps_take_the_largest_motion_where_none_is_enough(data):
         assert max(before, after) == 3 and min(before, after) >= 1  # fewer only at an end of the clip
 
 
-# Colours.
+# Colors.
 
 FACTORS = st.floats(0.9, 1.1)
 TURNS = st.floats(-0.1, 0.1)
@@ -272,30 +272,30 @@ def test_brightness_contrast_and_saturation_are_those_of_torchvision(factor, see
         (functional.adjust_contrast, (1, factor, 1)),
         (functional.adjust_saturation, (1, 1, factor)),
     ):
-        found = colour_map(*factors, hue=0, mean=mean)(frames)[0]
+        found = color_map(*factors, hue=0, mean=mean)(frames)[0]
         np.testing.assert_allclose(found, change(image, factor), atol=2e-4)
 
 
 @settings(max_examples=50, deadline=None)
 @given(turns=TURNS, seed=st.integers(0, 99))
-def test_hue_turns_colours_around_grey(turns, seed):
-    matrix, offset = colour_map(1, 1, 1, turns, mean=np.full(3, 0.5))
-    np.testing.assert_allclose(matrix @ np.ones(3), np.ones(3), atol=1e-12)  # grey stays
+def test_hue_turns_colors_around_gray(turns, seed):
+    matrix, offset = color_map(1, 1, 1, turns, mean=np.full(3, 0.5))
+    np.testing.assert_allclose(matrix @ np.ones(3), np.ones(3), atol=1e-12)  # gray stays
     np.testing.assert_allclose(offset, 0, atol=1e-12)
-    colour = np.random.default_rng(seed).random(3)
-    tint, turned = colour - colour.mean(), matrix @ colour - colour.mean()
+    color = np.random.default_rng(seed).random(3)
+    tint, turned = color - color.mean(), matrix @ color - color.mean()
     assert turned.sum() == pytest.approx(0, abs=1e-12)  # as bright as before
     cosine = tint @ turned / (np.linalg.norm(tint) * np.linalg.norm(turned))
     assert np.linalg.norm(turned) == pytest.approx(np.linalg.norm(tint))
     assert np.arccos(np.clip(cosine, -1, 1)) == pytest.approx(2 * np.pi * abs(turns), abs=1e-6)
-    back = colour_map(1, 1, 1, -turns, mean=np.full(3, 0.5)).matrix
+    back = color_map(1, 1, 1, -turns, mean=np.full(3, 0.5)).matrix
     np.testing.assert_allclose(back @ matrix, np.eye(3), atol=1e-12)
 
 
 def test_hue_turns_the_way_torchvision_does():
     functional = pytest.importorskip("torchvision.transforms.functional")
     red = np.full((1, 1, 1, 3), (150, 100, 100), np.uint8)
-    found = colour_map(1, 1, 1, 0.08, mean=np.full(3, 0.5))(red)[0]
+    found = color_map(1, 1, 1, 0.08, mean=np.full(3, 0.5))(red)[0]
     expected = functional.adjust_hue(torch.from_numpy(red[0]).permute(2, 0, 1) / 255, 0.08).numpy()
     assert np.array_equal(np.argsort(found.ravel()), np.argsort(expected.ravel()))  # towards yellow
     np.testing.assert_allclose(found, expected, atol=0.08)
@@ -305,17 +305,17 @@ def test_hue_turns_the_way_torchvision_does():
 @given(factors=st.tuples(FACTORS, FACTORS, FACTORS, TURNS), seed=st.integers(0, 99))
 def test_all_together_is_one_after_the_other(factors, seed):
     frames, mean = patch(seed), np.array([0.4, 0.5, 0.6])
-    whole, colours = colour_map(*factors, mean=mean), frames.reshape(-1, 3) / 255
+    whole, colors = color_map(*factors, mean=mean), frames.reshape(-1, 3) / 255
     for i, one in enumerate(np.eye(4, dtype=bool)):
         alone = np.where(one, factors, (1, 1, 1, 0))
         # The contrast is around the mean as brightness left it.
-        matrix, offset = colour_map(*alone, mean=mean * factors[0] if i == 1 else mean)
-        colours = colours @ matrix.T + offset
-    np.testing.assert_allclose(whole(frames).transpose(0, 2, 3, 1).reshape(-1, 3), colours.clip(0, 1), atol=1e-6)
+        matrix, offset = color_map(*alone, mean=mean * factors[0] if i == 1 else mean)
+        colors = colors @ matrix.T + offset
+    np.testing.assert_allclose(whole(frames).transpose(0, 2, 3, 1).reshape(-1, 3), colors.clip(0, 1), atol=1e-6)
 
 
-def test_colours_are_clamped():
-    changed = colour_map(1.1, 1.1, 1.1, 0.1, mean=np.full(3, 0.5))(patch(0, 0, 256))
+def test_colors_are_clamped():
+    changed = color_map(1.1, 1.1, 1.1, 0.1, mean=np.full(3, 0.5))(patch(0, 0, 256))
     assert changed.min() == 0 and changed.max() == 1
 
 
@@ -455,7 +455,8 @@ def test_an_error_in_a_worker_is_the_same_line_as_without(tmp_path):
 
 
 def test_of_many_clips_some_are_looked_into(broken, monkeypatch):
-    monkeypatch.setattr("depthaware.data.clips.LOOKED_AT", 3)  # every second one, of cut, empty, good, one, text and two
+    # Every second one, of cut, empty, good, one, text and two:
+    monkeypatch.setattr("depthaware.data.clips.LOOKED_AT", 3)
     assert Clips(broken, SIZE).check().keys() == {"cut.mp4", "text.mp4"}
 
 

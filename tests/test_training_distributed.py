@@ -22,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from depthaware import SelfSupDepthNet
 from depthaware.training import command as options
-from depthaware.training.synced_norm import synchronise_batch_norms
+from depthaware.training.synced_norm import synchronize_batch_norms
 
 EXAMPLES = Path(train_dagan.__file__).parent
 
@@ -58,7 +58,7 @@ def same_as_the_whole_batch(momentum: float | None, affine: bool, scale: float) 
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     whole, shared = network(momentum, affine), network(momentum, affine)
-    synchronise_batch_norms(shared)
+    synchronize_batch_norms(shared)
     generator = torch.Generator().manual_seed(1)
     for _ in range(2):
         x = scale * (torch.randn(4, 3, 9, 8, generator=generator) + 3)
@@ -126,7 +126,7 @@ def start(data, tmp_path_factory) -> dict[Any, Path]:
 
 
 @pytest.mark.parametrize(
-    "recipe, optimiser, changes, tolerance",
+    "recipe, optimizer, changes, tolerance",
     [
         (train_depth, Descent, NETWORK | RATE[train_depth], 1e-3),
         (train_depth, torch.optim.Adam, NETWORK, 2e-2),
@@ -136,9 +136,9 @@ def start(data, tmp_path_factory) -> dict[Any, Path]:
     ids=["depth by descent", "depth by Adam", "dagan by descent", "dagan by Adam"],
 )
 def test_two_processes_are_one_with_the_same_batch(
-    recipe, optimiser, changes, tolerance, data, start, tmp_path, monkeypatch
+    recipe, optimizer, changes, tolerance, data, start, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(torch.optim, "Adam", optimiser)
+    monkeypatch.setattr(torch.optim, "Adam", optimizer)
     train(recipe, data, tmp_path / "one", LAW | changes)
     assert in_processes(2, train, recipe, data, tmp_path / "two", LAW | changes) == [0, 0]
     assert distance(tmp_path / "two", tmp_path / "one", start[recipe]) < tolerance

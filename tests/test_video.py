@@ -60,11 +60,11 @@ def test_other_formats_read_as_pillow_reads_them(tmp_path, name, mode, options):
     assert abs(difference).max() <= 6
 
 
-def test_16_bit_grey_png_keeps_its_brightness(tmp_path):
-    grey = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
-    write_image(tmp_path / "a.png", grey)
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "a.png")), grey)
-    difference = read_image(tmp_path / "a.png") - grey[..., None] / 257
+def test_16_bit_gray_png_keeps_its_brightness(tmp_path):
+    gray = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    write_image(tmp_path / "a.png", gray)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "a.png")), gray)
+    difference = read_image(tmp_path / "a.png") - gray[..., None] / 257
     assert abs(difference).max() < 1.5
 
 
@@ -127,7 +127,7 @@ def test_fit_square_keeps_what_fits_already():
     torch.testing.assert_close(fit_square(fit_square(image, 32), 32), fit_square(image, 32))
 
 
-def test_fit_square_crops_the_centre_pads_and_averages():
+def test_fit_square_crops_the_center_pads_and_averages():
     image = picture(size=(20, 40))
     np.testing.assert_array_equal(to_uint8(fit_square(image, 20, "crop"))[0], image[:, 10:30])
     np.testing.assert_array_equal(to_uint8(fit_square(image, 40, "pad"))[0, 10:30], image)
@@ -282,9 +282,9 @@ def test_odd_sizes_gain_a_line(tmp_path):
     assert abs(next(iter(video)).image[:33, :47].astype(int) - image).mean() < 6
 
 
-@pytest.mark.parametrize("colour", [(200, 150, 120), (255, 255, 255), (0, 0, 0), (200, 30, 30), (30, 60, 200)])
-def test_colours_survive(tmp_path, colour):
-    image = np.full((32, 32, 3), colour, np.uint8)
+@pytest.mark.parametrize("color", [(200, 150, 120), (255, 255, 255), (0, 0, 0), (200, 30, 30), (30, 60, 200)])
+def test_colors_survive(tmp_path, color):
+    image = np.full((32, 32, 3), color, np.uint8)
     with write_video(tmp_path / "a.mp4", (32, 32), Fraction(25)) as write:
         write(Frame(image, Fraction(0)))
     assert abs(next(iter(read_video(tmp_path / "a.mp4"))).image.astype(int) - image).max() <= 3

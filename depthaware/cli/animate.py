@@ -11,7 +11,7 @@ from .common import add_fps, add_model, load_model, progress
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
-    from ..inference.animator import Drivable
+    from ..inference.animator import SupportsAnimation
 
 _MEDIA = files("depthaware") / "assets"
 
@@ -47,7 +47,7 @@ def _index(text: str) -> int | str:
     return text if text == "best" else int(text)
 
 
-def _load(args: Namespace, frames: int) -> "Drivable":
+def _load(args: Namespace, frames: int) -> "SupportsAnimation":
     if args.backend == "torch":
         return _fast(load_model(args), args, frames)
     from ..export.runtimes import ExportedDaGAN

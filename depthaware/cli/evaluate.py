@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from .common import add_model, load_model, progress
 
 if TYPE_CHECKING:
-    from ..evaluation import Footage, Plan
-    from ..evaluation.measures import Extractor
+    from ..evaluation import ClipReader, PairList
+    from ..evaluation.metric_specs import Extractor
 
 _KINDS = ("landmarks", "identity", "pose", "action-units")
 _BASIC = ("ssim", "psnr", "l1")
@@ -52,13 +52,13 @@ def _positive(text: str) -> int:
 
 def run(args: Namespace) -> str:
     """Evaluate, and say where the report is."""
-    from ..evaluation import Footage, evaluate_to_folder
+    from ..evaluation import ClipReader, evaluate_to_folder
 
     rank, world = shard = _shard()
     if world > 1 and args.device in (None, "cuda"):
         args.device = _own_device(rank) or args.device
     model = load_model(args)
-    footage = Footage(args.data, model.image_size, fit=args.fit)
+    footage = ClipReader(args.data, model.image_size, fit=args.fit)
     plan, remarks = _plan(args, footage)
     metrics, extractors, absent = _metrics(args, device=str(next(model.parameters()).device))
     report = evaluate_to_folder(
@@ -80,14 +80,14 @@ def run(args: Namespace) -> str:
     return "; ".join([str(report), *absent])
 
 
-def _plan(args: Namespace, footage: "Footage") -> tuple["Plan", dict[str, object]]:
+def _plan(args: Namespace, footage: "ClipReader") -> tuple["PairList", dict[str, object]]:
     """The pairs, and what decided on them."""
-    from ..evaluation import Plan, cross_identity, list_clips, read_pairs, same_identity
+    from ..evaluation import PairList, cross_identity, list_clips, read_pairs, same_identity
 
     data = Path(args.data)
     remarks: dict[str, object] = {"data": data.resolve().name, "limit": args.limit}
     if args.protocol not in ("same-identity", "cross-identity"):
-        plan = Plan(read_pairs(args.protocol), [])
+        plan = PairList(read_pairs(args.protocol), [])
         if not data.is_dir():
             raise ValueError(f"data {args.data!r}: expected a folder with clips or folders of frames")
     else:
@@ -107,14 +107,14 @@ def _plan(args: Namespace, footage: "Footage") -> tuple["Plan", dict[str, object
 def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Extractor"], list[str]]:
     """Names of the metrics, what finds faces for them, and what was left out for want of a library."""
     from .. import extractors
-    from ..evaluation import MEASURES
+    from ..evaluation import METRICS
 
     def load(kind: str) -> "Extractor":
         return extractors.load(kind, getattr(args, kind.replace("-", "_")), device)
 
     if args.metrics:
-        names = [*MEASURES, "fid"] if args.metrics == "all" else args.metrics.split(",")
-        kinds = {MEASURES[name].kind for name in names if name in MEASURES}
+        names = [*METRICS, "fid"] if args.metrics == "all" else args.metrics.split(",")
+        kinds = {METRICS[name].kind for name in names if name in METRICS}
         return names, {kind: load(kind) for kind in _KINDS if kind in kinds}, []
     names, found, absent = list(_BASIC), {}, []
     wanted = _FACES | ({"action-units": ("aucon",)} if args.action_units else {})  # slow, so only on request

@@ -15,7 +15,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="(default: %(default)s)")
     size = "side of the pictures in pixels (default: that of the weights' training)"
     parser.add_argument("--size", type=int, metavar="N", help=size)
-    parser.add_argument("--int8", action="store_true", help="quantise for the CPU; onnx only")
+    parser.add_argument("--int8", action="store_true", help="quantize for the CPU; onnx only")
     video = "real frames to check and calibrate with (default: a bundled clip)"
     parser.add_argument("--calibrate", metavar="VIDEO", default=str(_MEDIA / "driving.mp4"), help=video)
 

@@ -1,4 +1,4 @@
-"""Random changes of colour, as one affine map for all frames of a sample."""
+"""Random changes of color, as one affine map for all frames of a sample."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ import numpy as np
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 
 
-class ColourMap(NamedTuple):
-    """Colour -> matrix @ colour + offset.
+class ColorMap(NamedTuple):
+    """Color -> matrix @ color + offset.
 
     Attributes:
         matrix: (3, 3).
-        offset: (3,), for colours in [0, 1].
+        offset: (3,), for colors in [0, 1].
     """
 
     matrix: np.ndarray
@@ -32,21 +32,21 @@ class ColourMap(NamedTuple):
         return np.clip(result, 0, 1, out=result)
 
 
-def colour_map(brightness: float, contrast: float, saturation: float, hue: float, mean: np.ndarray) -> ColourMap:
+def color_map(brightness: float, contrast: float, saturation: float, hue: float, mean: np.ndarray) -> ColorMap:
     """Brightness, contrast, saturation and hue, one after the other, without clamping in between.
 
     Args:
-        brightness: factor on the colours.
-        contrast: factor on what differs from the mean grey.
+        brightness: factor on the colors.
+        contrast: factor on what differs from the mean gray.
         saturation: factor on what differs from the pixel's own luma.
-        hue: turn of the colours around the grey axis, in turns. torchvision means by its hue a turn of the H of HSV;
-            this is the rotation nearest to that which is linear, and keeps a colour's distance from grey.
-        mean: (3,), mean colour of the sample, in [0, 1].
+        hue: turn of the colors around the gray axis, in turns. torchvision means by its hue a turn of the H of HSV;
+            this is the rotation nearest to that which is linear, and keeps a color's distance from gray.
+        mean: (3,), mean color of the sample, in [0, 1].
     """
-    grey = np.outer(np.ones(3), LUMA)
+    gray = np.outer(np.ones(3), LUMA)
     scale, shift = brightness * contrast, (1 - contrast) * brightness * (LUMA @ mean)
-    matrix = _rotation(hue) @ (saturation * np.eye(3) + (1 - saturation) * grey)
-    return ColourMap(matrix * scale, np.full(3, shift))  # grey stays grey in the matrix, and so the shift
+    matrix = _rotation(hue) @ (saturation * np.eye(3) + (1 - saturation) * gray)
+    return ColorMap(matrix * scale, np.full(3, shift))  # gray stays gray in the matrix, and so the shift
 
 
 def _rotation(turns: float) -> np.ndarray:
@@ -56,7 +56,7 @@ def _rotation(turns: float) -> np.ndarray:
     return cosine * np.eye(3) + sine * cross + (1 - cosine) / 3
 
 
-def random_colour_map(rng: np.random.Generator, frames: np.ndarray, strength: float = 0.1) -> ColourMap:
+def random_color_map(rng: np.random.Generator, frames: np.ndarray, strength: float = 0.1) -> ColorMap:
     """Brightness, contrast, saturation by a factor of 1 ± `strength`, hue by ± `strength` turns.
 
     Args:
@@ -66,4 +66,4 @@ def random_colour_map(rng: np.random.Generator, frames: np.ndarray, strength: fl
     """
     mean = frames[:, ::4, ::4].mean(axis=(0, 1, 2)) / 255  # a sixteenth of the pixels will do
     brightness, contrast, saturation = 1 + rng.uniform(-strength, strength, 3)
-    return colour_map(brightness, contrast, saturation, rng.uniform(-strength, strength), mean)
+    return color_map(brightness, contrast, saturation, rng.uniform(-strength, strength), mean)

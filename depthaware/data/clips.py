@@ -10,8 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from ..evaluation import Clip, Footage, list_clips
-from ..media.image import Image, find_pictures, read_image, to_rgb
+from ..evaluation import Clip, ClipReader, list_clips
+from ..media.image import Image, find_images, read_image, to_rgb
 from .frames import VideoIndex, index_video, read_frames
 from .shards import Shards, find_shards, index_shards
 
@@ -75,7 +75,7 @@ class Clips:
         cache_gb: float = 2.0,
     ) -> None:
         self.data, self.size, self.cache_gb = data, size, cache_gb
-        self._footage = Footage(data, size)
+        self._footage = ClipReader(data, size)
         shards = find_shards(data)
         clips, self._members = index_shards(shards, split) if shards else Shards(list_clips(data, split), {})
         self.by_identity = _choose(clips, hold_out, held_out, str(data))
@@ -153,7 +153,7 @@ class Clips:
     def _index(self, name: str) -> VideoIndex | Sequence[Path]:
         if name not in self._indices:
             if name not in self._members and (path := self._footage.find(name)).is_dir():
-                self._indices[name] = find_pictures(path)
+                self._indices[name] = find_images(path)
             else:
                 with self._open(name) as file:
                     self._indices[name] = index_video(file)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from .augment import ColourMap, random_colour_map
+from .augment import ColorMap, random_color_map
 from .clips import Clips, read_clip
 
 __all__ = ["Clips", "FramePairs", "FrameTriples", "batches", "read_clip"]
@@ -28,7 +28,7 @@ class FramePairs(Dataset):
         seed: for other samples.
         candidates: of so many drivers the one that differs most from the source is kept: most pairs of a talking head
             hardly move, and teach little.
-        augment: flip every other pair, and change its colours, alike for both frames (see `random_colour_map`).
+        augment: flip every other pair, and change its colors, alike for both frames (see `random_color_map`).
     """
 
     def __init__(self, clips: Clips, *, seed: int = 0, candidates: int = 1, augment: bool = True) -> None:
@@ -58,7 +58,7 @@ class FrameTriples(Dataset):
         seed: for other samples.
         max_gap: in frames.
         min_motion: if positive, take on either side the nearest frame whose mean absolute difference to the middle one
-            (grey in [0, 1], at an eighth of the size) reaches this, else the one that differs most. A small baseline
+            (gray in [0, 1], at an eighth of the size) reaches this, else the one that differs most. A small baseline
             lets the pose collapse.
         augment: as in `FramePairs`; and half of all triples run backwards.
     """
@@ -114,23 +114,23 @@ def _draw(clips: Clips, rng: Rng, least: int, choose: Callable[[str, int, Rng], 
 
 
 def _motion(frame: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of each of `others` from `frame`, (n,): grey in [0, 1], at an eighth of the size."""
+    """Mean absolute difference of each of `others` from `frame`, (n,): gray in [0, 1], at an eighth of the size."""
     return np.abs(_coarse(others) - _coarse(frame[None])).mean(axis=(1, 2))
 
 
 def _coarse(frames: np.ndarray) -> np.ndarray:
     block = min(8, frames.shape[1])
     side = frames.shape[1] // block
-    grey = frames[:, : side * block, : side * block].reshape(-1, side, block, side, block * 3)
-    return grey.mean(axis=(2, 4)) / 255
+    gray = frames[:, : side * block, : side * block].reshape(-1, side, block, side, block * 3)
+    return gray.mean(axis=(2, 4)) / 255
 
 
 def _to_tensors(frames: np.ndarray, rng: Rng, augment: bool) -> tuple[Tensor, ...]:
-    colours = ColourMap(np.eye(3), np.zeros(3))
+    colors = ColorMap(np.eye(3), np.zeros(3))
     if augment:
         frames = frames[:, :, ::-1] if rng.random() < 0.5 else frames
-        colours = random_colour_map(rng, frames)
-    return tuple(torch.from_numpy(colours(frames)))
+        colors = random_color_map(rng, frames)
+    return tuple(torch.from_numpy(colors(frames)))
 
 
 def batches(

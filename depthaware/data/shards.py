@@ -13,7 +13,7 @@ from typing import IO, BinaryIO, NamedTuple
 from fsspec.core import url_to_fs
 
 from ..evaluation import Clip
-from ..evaluation.footage import MANIFEST, VIDEOS
+from ..evaluation.clip_reader import MANIFEST, VIDEOS
 
 About = dict[str, object]  # what the JSON beside a clip says
 

@@ -1,29 +1,29 @@
 """How good a model is: pairs of frames in, scores out, beside those of two trivial baselines."""
 
+from .clip_reader import Clip, ClipReader, list_clips
 from .folder import Report, evaluate_to_folder
-from .footage import Clip, Footage, list_clips
-from .measures import MEASURES, Measure, Scorer, Seen
-from .pairs import BUNDLED, Failure, Pair, Plan, cross_identity, read_pairs, same_identity
-from .report import Score, Summary, means_table, summarise
-from .run import PREDICTIONS, Drawn, Evaluator, Result, batches, evaluate
+from .metric_specs import METRICS, Features, MetricSpec, Scorer
+from .pairs import BUNDLED, Failure, Pair, PairList, cross_identity, read_pairs, same_identity
+from .report import Score, Summary, means_table, summarize
+from .run import PREDICTIONS, Evaluator, Prediction, Result, batches, evaluate
 
 __all__ = [
     "BUNDLED",
-    "MEASURES",
+    "METRICS",
     "PREDICTIONS",
     "Clip",
-    "Drawn",
+    "ClipReader",
     "Evaluator",
     "Failure",
-    "Footage",
-    "Measure",
+    "Features",
+    "MetricSpec",
     "Pair",
-    "Plan",
+    "PairList",
+    "Prediction",
     "Report",
     "Result",
     "Score",
     "Scorer",
-    "Seen",
     "Summary",
     "batches",
     "cross_identity",
@@ -33,5 +33,5 @@ __all__ = [
     "means_table",
     "read_pairs",
     "same_identity",
-    "summarise",
+    "summarize",
 ]

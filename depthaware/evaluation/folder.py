@@ -12,11 +12,11 @@ from ..dagan import DaGAN
 from ..media.atomic import whole_file
 from ..media.video import Progress
 from ..metrics import FID
-from .footage import Footage
-from .journal import Journal, open_report
-from .measures import Extractor, Scorer
-from .pairs import Plan, unite_names
-from .report import Score, Summary, summarise, write_json, write_markdown
+from .clip_reader import ClipReader
+from .metric_specs import Extractor, Scorer
+from .pairs import PairList, unite_names
+from .report import Score, Summary, summarize, write_json, write_markdown
+from .results_log import ResultsLog, open_report
 from .run import PREDICTIONS, Evaluator, Mode, batches
 from .sheet import find_extremes, write_sheet
 
@@ -47,8 +47,8 @@ class Report(NamedTuple):
 
 def evaluate_to_folder(
     model: DaGAN,
-    plan: Plan,
-    footage: Footage,
+    plan: PairList,
+    footage: ClipReader,
     output: str | Path,
     *,
     name: str = "model",
@@ -104,7 +104,7 @@ def evaluate_to_folder(
     settings |= {"weights": fingerprint(model), "pairs": _digest(plan), "total": len(plan.pairs)}
     settings |= {package: version(package) for package in ("depthaware", "torch", "numpy", "av")}
     open_report(output, settings)
-    journal = Journal(output, plan.pairs, names, shard=rank if world > 1 else None)
+    journal = ResultsLog(output, plan.pairs, names, shard=rank if world > 1 else None)
     if fid and len(journal) and not (output / "fid.json").exists():
         raise ValueError(
             f"metric 'fid': cannot be gone on with, expected an empty folder, "
@@ -133,7 +133,7 @@ def fingerprint(model: DaGAN) -> str:
     return digest.hexdigest()
 
 
-def _digest(plan: Plan) -> str:
+def _digest(plan: PairList) -> str:
     return hashlib.sha256(json.dumps([plan.pairs, [f.name for f in plan.failures]]).encode()).hexdigest()
 
 
@@ -142,11 +142,16 @@ def _name(extractor: Extractor) -> str:
 
 
 def _finish(
-    output: Path, settings: dict[str, Any], plan: Plan, journal: Journal, evaluator: Evaluator, names: Sequence[str]
+    output: Path,
+    settings: dict[str, Any],
+    plan: PairList,
+    journal: ResultsLog,
+    evaluator: Evaluator,
+    names: Sequence[str],
 ) -> Summary:
     """Write what people look at, from pairs.csv alone."""
     journal.merge()
-    summary = summarise((row.result for row in journal), names)
+    summary = summarize((row.result for row in journal), names)
     if (output / "fid.json").exists():
         summary = summary._replace(scores=summary.scores + _read_fid(output, summary.pairs))
     write_json(output / "report.json", settings, summary, plan.failures)
@@ -157,7 +162,7 @@ def _finish(
     return summary
 
 
-def _write_sheet(path: Path, journal: Journal, evaluator: Evaluator, names: Sequence[str]) -> list[str]:
+def _write_sheet(path: Path, journal: ResultsLog, evaluator: Evaluator, names: Sequence[str]) -> list[str]:
     measure, extremes = find_extremes(journal, names)
     if measure is None:
         return []

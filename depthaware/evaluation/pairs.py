@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from .footage import Clip, Footage
+from .clip_reader import Clip, ClipReader
 
 _FOLDER = files("depthaware") / "assets" / "protocols"
 _COLUMNS = ("source_video", "source_frame", "driving_video", "driving_frame")
@@ -51,23 +51,23 @@ class Failure(NamedTuple):
     reason: str
 
 
-class Plan(NamedTuple):
+class PairList(NamedTuple):
     """The pairs of a protocol, and the clips that give none."""
 
     pairs: list[Pair]
     failures: list[Failure]
 
 
-def same_identity(footage: Footage, clips: Sequence[Clip], *, every: int = 1) -> Plan:
+def same_identity(footage: ClipReader, clips: Sequence[Clip], *, every: int = 1) -> PairList:
     """Reconstruction: the first frame of every clip, driven by every `every`-th of its frames but the first itself."""
     lengths, failures = _lengths(footage, clips, smallest=2)
     pairs = [Pair(name, 0, name, i) for name, frames in lengths.items() for i in _driving(frames, every)]
-    return Plan(pairs, failures)
+    return PairList(pairs, failures)
 
 
 def cross_identity(
-    footage: Footage, clips: Sequence[Clip], *, every: int = 1, sources_per_clip: int = 1, seed: int = 0
-) -> Plan:
+    footage: ClipReader, clips: Sequence[Clip], *, every: int = 1, sources_per_clip: int = 1, seed: int = 0
+) -> PairList:
     """Reenactment: every clip drives the first frame of clips of other identities.
 
     Args:
@@ -89,10 +89,10 @@ def cross_identity(
             # Of all that `random` offers, `random()` alone gives the same numbers in every version of Python.
             source = others.pop(int(rng.random() * len(others)))
             pairs += [Pair(source, 0, name, i) for i in _driving(lengths[name], every)]
-    return Plan(pairs, failures)
+    return PairList(pairs, failures)
 
 
-def _lengths(footage: Footage, clips: Sequence[Clip], smallest: int) -> tuple[dict[str, int], list[Failure]]:
+def _lengths(footage: ClipReader, clips: Sequence[Clip], smallest: int) -> tuple[dict[str, int], list[Failure]]:
     lengths, failures = {}, []
     for name, _ in clips:
         try:
@@ -128,7 +128,7 @@ def read_pairs(name: str | Path) -> list[Pair]:
             raise ValueError(f"{path}: is not a CSV file ({error})") from error
 
 
-def unite_names(pairs: Sequence[Pair], footage: Footage) -> list[Pair]:
+def unite_names(pairs: Sequence[Pair], footage: ClipReader) -> list[Pair]:
     """The same pairs, with every clip under the first of its names: ``clip1`` and ``clip1.mp4`` are one video."""
     names: dict[str, str] = {}
     first: dict[Path, str] = {}

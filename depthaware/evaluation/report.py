@@ -11,7 +11,7 @@ import numpy as np
 
 from ..media.atomic import whole_file
 from ..metrics import bootstrap_interval
-from .measures import MEASURES
+from .metric_specs import METRICS
 from .pairs import Failure
 from .run import PREDICTIONS, Result
 
@@ -36,7 +36,7 @@ class Score(NamedTuple):
         low: lower end of the 95 % bootstrap interval of that mean.
         high: upper end.
         pairs: how many pairs had a value.
-        skipped: how many had none, as no face was found, or for jitter no neighbour in the batch; of the difference:
+        skipped: how many had none, as no face was found, or for jitter no neighbor in the batch; of the difference:
             in either of the two.
     """
 
@@ -68,7 +68,7 @@ class Summary(NamedTuple):
     failures: tuple[tuple[str, int], ...]
 
 
-def summarise(results: Iterable[Result], metrics: Sequence[str]) -> Summary:
+def summarize(results: Iterable[Result], metrics: Sequence[str]) -> Summary:
     """Means over the results of `evaluate`; memory grows with the number of videos, not of pairs.
 
     Args:
@@ -85,7 +85,7 @@ def summarise(results: Iterable[Result], metrics: Sequence[str]) -> Summary:
         with np.errstate(invalid="ignore"):  # two infinite PSNR have no difference
             values = np.vstack((scores, np.subtract(scores[0], scores[1])))
         missing = np.isnan(values)
-        applies = [pair.has_truth or not MEASURES[name].needs_truth for name in metrics]
+        applies = [pair.has_truth or not METRICS[name].needs_truth for name in metrics]
         seen = np.stack((np.where(missing, 0, values), ~missing, missing & applies))
         sums[pair.driving_video] = sums.get(pair.driving_video, 0) + seen
         pairs += 1
@@ -180,7 +180,7 @@ def _interval_table(name: str, summary: Summary) -> list[str]:
 
 def _title(metric: str) -> str:
     name = {"ms_ssim": "MS-SSIM", "jitter": "jitter"}.get(metric, metric.upper())
-    return f"{name} {'↑' if metric in MEASURES and MEASURES[metric].higher else '↓'}"
+    return f"{name} {'↑' if metric in METRICS and METRICS[metric].higher else '↓'}"
 
 
 def _digits(value: float) -> str:

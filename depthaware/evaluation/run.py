@@ -10,8 +10,8 @@ from torch import Tensor
 from ..dagan import DaGAN, SourceEncoding
 from ..keypoints import transfer_motion
 from ..metrics import FID
-from .footage import Footage
-from .measures import Extractor, Scorer, Seen
+from .clip_reader import ClipReader
+from .metric_specs import Extractor, Features, Scorer
 from .pairs import Pair, unite_names
 
 Mode = Literal["auto", "relative", "absolute"]
@@ -33,7 +33,7 @@ class Result(NamedTuple):
     failure: str = ""
 
 
-class Drawn(NamedTuple):
+class Prediction(NamedTuple):
     """Some pairs and what the model made of them; images are (B, 3, H, W) in [0, 1]."""
 
     source: Tensor
@@ -44,7 +44,7 @@ class Drawn(NamedTuple):
 def evaluate(
     model: DaGAN,
     pairs: Sequence[Pair],
-    footage: Footage,
+    footage: ClipReader,
     *,
     metrics: Sequence[str] = ("ssim", "psnr", "l1"),
     extractors: Mapping[str, Extractor] | None = None,
@@ -58,7 +58,7 @@ def evaluate(
         model: on the device where the work shall be done.
         pairs: what is compared with what.
         footage: where their frames come from, of the model's size.
-        metrics: names out of `MEASURES`.
+        metrics: names out of `METRICS`.
         extractors: for those that look at faces, see `Scorer`.
         mode: "absolute" or "relative" motion; "auto" takes absolute where source and driver are of one video.
         batch_size: pairs at a time.
@@ -111,7 +111,7 @@ class Evaluator:
     def __init__(
         self,
         model: DaGAN,
-        footage: Footage,
+        footage: ClipReader,
         scorer: Scorer,
         *,
         mode: Mode = "auto",
@@ -122,7 +122,7 @@ class Evaluator:
             raise ValueError(f"mode: expected 'auto', 'relative' or 'absolute', got {mode!r}")
         self.model, self.footage, self.scorer = model, footage, scorer
         self.mode, self.strict, self.fid = mode, strict, fid
-        self._source: tuple[list[tuple], SourceEncoding, Seen] | None = None
+        self._source: tuple[list[tuple], SourceEncoding, Features] | None = None
 
     @torch.inference_mode()
     def __call__(self, pairs: Sequence[Pair]) -> list[Result]:
@@ -144,11 +144,11 @@ class Evaluator:
         return [results[i] for i in range(len(pairs))]
 
     @torch.inference_mode()
-    def draw(self, pair: Pair) -> Drawn:
+    def draw(self, pair: Pair) -> Prediction:
         """The images of a pair."""
         device = next(self.model.parameters()).device
         source, driving, initial = (image.to(device) for image in self._read(pair))
-        return Drawn(source, driving, self._predict([pair], self._encode([pair], source)[0], driving, initial))
+        return Prediction(source, driving, self._predict([pair], self._encode([pair], source)[0], driving, initial))
 
     def _is_relative(self, pair: Pair) -> bool:
         return self.mode == "relative" or (self.mode == "auto" and not pair.has_truth)
@@ -159,7 +159,7 @@ class Evaluator:
         initial = self.footage.frame(pair.driving_video, pair.initial_frame) if self._is_relative(pair) else source
         return source, self.footage.frame(pair.driving_video, pair.driving_frame), initial
 
-    def _encode(self, pairs: Sequence[Pair], images: Tensor) -> tuple[SourceEncoding, Seen]:
+    def _encode(self, pairs: Sequence[Pair], images: Tensor) -> tuple[SourceEncoding, Features]:
         """Of one source, or of one for each pair."""
         keys: list[tuple] = [pair[:2] for pair in pairs]
         if len(set(keys)) == 1:

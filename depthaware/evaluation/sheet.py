@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..media.image import Image, to_uint8, write_image
-from .journal import Row
-from .measures import MEASURES, Measure
-from .run import Drawn
+from .metric_specs import METRICS, MetricSpec
+from .results_log import Row
+from .run import Prediction
 
 _SIDE, _EDGE, _ROWS = 160, 6, 3
 # 3 x 5 dots for each letter, a digit for each row from the top: 4 is its left dot, 1 its right one.
@@ -23,7 +23,7 @@ _DOTS = (
 _GLYPHS = {letter: _DOTS[5 * i : 5 * i + 5] for i, letter in enumerate(_LETTERS)}
 
 
-class Extreme(NamedTuple):
+class RankedPair(NamedTuple):
     """A pair that is worth a look: "best", "median" or "worst", and its score."""
 
     label: str
@@ -31,21 +31,21 @@ class Extreme(NamedTuple):
     value: float
 
 
-def find_extremes(rows: Collection[Row], metrics: Sequence[str]) -> tuple[Measure | None, list[Extreme]]:
+def find_extremes(rows: Collection[Row], metrics: Sequence[str]) -> tuple[MetricSpec | None, list[RankedPair]]:
     """The best, median and worst pairs by the first metric that the model has values of, each three of other videos."""
     scored = (row.result.scores[0] for row in rows if row.result.scores)
     present = {name for scores in scored for name, x in zip(metrics, scores, strict=True) if np.isfinite(x)}
     order = [name for name in ("l1", "ssim", "psnr", "csim", *metrics) if name in present]
     if not order:
         return None, []
-    measure, column = MEASURES[order[0]], metrics.index(order[0])
+    measure, column = METRICS[order[0]], metrics.index(order[0])
     ranked = [(r.scores[0][column], number, r.pair.driving_video) for number, r in rows if r.scores]
     ranked = [entry for entry in ranked if np.isfinite(entry[0])]
     best_first = sorted(ranked, key=lambda entry: (-entry[0] if measure.higher else entry[0], entry[1]))
     middle = len(best_first) // 2
     outwards = sorted(range(len(best_first)), key=lambda i: abs(i - middle))
     walks = {"best": best_first, "median": [best_first[i] for i in outwards], "worst": best_first[::-1]}
-    return measure, [Extreme(label, i, value) for label, walk in walks.items() for value, i in _distinct(walk)]
+    return measure, [RankedPair(label, i, value) for label, walk in walks.items() for value, i in _distinct(walk)]
 
 
 def _distinct(walk: Iterable[tuple[float, int, str]]) -> list[tuple[float, int]]:
@@ -57,7 +57,7 @@ def _distinct(walk: Iterable[tuple[float, int, str]]) -> list[tuple[float, int]]
     return list(found.values())
 
 
-def write_sheet(path: Path, rows: Iterable[tuple[str, bool, Drawn]]) -> None:
+def write_sheet(path: Path, rows: Iterable[tuple[str, bool, Prediction]]) -> None:
     """Write source, driver, result and their difference below each other, every row under its title.
 
     Args:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..dagan import DaGAN
 from .graphs import Graph, trace
-from .quantization import quantise_export
+from .quantization import quantize_export
 from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow, require
 
 OPSET = 20  # the first whose GridSample is PyTorch's
@@ -64,7 +64,7 @@ def export(
         source_image: (1, 3, H, H) in [0, 1], a real picture of the size that the graphs shall have.
         driving_images: (F, 3, H, H) in [0, 1], frames of a real video in their order, at least 5.
         format: "onnx" (for ONNX Runtime) or "torch" (`torch.export`).
-        int8: quantise detector and driver, see `quantise_export`.
+        int8: quantize detector and driver, see `quantize_export`.
 
     Raises:
         ValueError: if a package is missing, or the graphs are off by more than 1e-4, or int8 leaves less than 35 dB;
@@ -86,7 +86,7 @@ def export(
         difference = largest_difference(model, ExportedDaGAN(part), source_image, driving_images)
         if not difference <= TOLERANCE:
             raise ValueError(f"{folder}: the graphs are off by {difference:.1e}, expected at most {TOLERANCE:.0e}")
-        psnr = quantise_export(part, source_image, driving_images) if int8 else None
+        psnr = quantize_export(part, source_image, driving_images) if int8 else None
         _write(facts | {"difference": difference, "psnr": psnr}, part)
     return Exported(Path(folder), size, difference, psnr)
 

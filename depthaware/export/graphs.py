@@ -71,7 +71,7 @@ def trace(model: DaGAN, size: int) -> dict[str, Graph]:
         size: side of the images; the number of driving frames stays free.
     """
     if isinstance(model, OptimizedDaGAN):
-        raise ValueError("model: is optimised for PyTorch, expected the one that it was made from")
+        raise ValueError("model: is optimized for PyTorch, expected the one that it was made from")
     model = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norms(model)
     images = torch.rand(3, 3, size, size)  # tracing with a batch of 1 would fix it

@@ -15,7 +15,7 @@ _NETWORKS = ("depth_net.", "dense_motion.hourglass.", "generator.decoder.")
 _LAST = (".head.", ".heads.", ".final.", ".conv_img.")
 
 
-def quantise_export(folder: Path, source_image: Tensor, driving_images: Tensor) -> float:
+def quantize_export(folder: Path, source_image: Tensor, driving_images: Tensor) -> float:
     """Quantise `detector` and `driver` of an export where they are.
 
     Args:
@@ -40,7 +40,7 @@ def quantise_export(folder: Path, source_image: Tensor, driving_images: Tensor) 
     frames = [(*fixed, *kp) for kp in zip(*(x.split(1) for x in moved if x is not None), strict=True)]
     for name, calibration in (("detector", images), ("driver", frames)):
         graph = read_facts(folder)["graphs"][name]
-        quantise(folder / graph["file"], graph["inputs"], calibration)
+        quantize(folder / graph["file"], graph["inputs"], calibration)
     after, *_ = follow(ExportedDaGAN(folder), source_image, held_out)
     psnr = -10 * (before - after).square().mean().log10().item()
     if not psnr >= LEAST_PSNR:
@@ -48,7 +48,7 @@ def quantise_export(folder: Path, source_image: Tensor, driving_images: Tensor) 
     return psnr
 
 
-def quantise(path: Path, inputs: Sequence[str], calibration: Sequence[Sequence[Tensor]]) -> None:
+def quantize(path: Path, inputs: Sequence[str], calibration: Sequence[Sequence[Tensor]]) -> None:
     """Replace a graph by one that convolves in int8 (Q/DQ form): a scale per output channel, and one per activation.
 
     Args:

@@ -51,7 +51,7 @@ def load(kind: str, name: str | None = None, device: str = "cpu") -> Any:
 
     Args:
         kind: "landmarks", "identity", "pose" or "action-units"; what it makes of images is said at
-            [`LandmarkDetector`][depthaware.extractors.LandmarkDetector] and its neighbours.
+            [`LandmarkDetector`][depthaware.extractors.LandmarkDetector] and its neighbors.
         name: one of `available(kind)`; by default the first, which runs offline but for action units.
         device: where the network runs ("cpu", "cuda"); dlib runs on the CPU. Results are always on the CPU.
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..media.image import Image
+from .arrays import rows, to_arrays
 from .dlib_faces import dlib_faces
 from .missing import missing
-from .pictures import rows, to_pictures
 
 
 class FaceAlignmentLandmarks:
@@ -64,7 +64,7 @@ class FaceNetIdentity:
 
     @torch.no_grad()
     def _embedding(self, picture: Image) -> Any:
-        face = self.crop(picture)  # (3, 160, 160), standardised
+        face = self.crop(picture)  # (3, 160, 160), standardized
         return None if face is None else _unit(self.network(face[None].to(self.device))[0].cpu().numpy())
 
 
@@ -140,7 +140,7 @@ class PyFeatActionUnits:
         Cheong et al. 2023, Py-Feat: Python facial expression analysis toolbox.
     """
 
-    name = "py-feat Detectorv1, xgb, binarised at 0.5"
+    name = "py-feat Detectorv1, xgb, binarized at 0.5"
 
     def __init__(self, device: str = "cpu") -> None:
         try:
@@ -150,7 +150,7 @@ class PyFeatActionUnits:
         self.detector: Any = Detectorv1(au_model="xgb", emotion_model=None, gaze_model=None, device=device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        pictures = torch.from_numpy(np.stack(to_pictures(images))).permute(0, 3, 1, 2).float()  # in [0, 255]
+        pictures = torch.from_numpy(np.stack(to_arrays(images))).permute(0, 3, 1, 2).float()  # in [0, 255]
         found = self.detector.detect(pictures, data_type="tensor", batch_size=len(pictures), progress_bar=False)
         units = np.asarray(found.aus, dtype=np.float64)
         area = np.asarray(found["FaceRectWidth"] * found["FaceRectHeight"], dtype=np.float64)

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from ..media.image import Image
+from .arrays import Remembered, rows
 from .missing import missing
-from .pictures import Remembered, rows
 
 EXTRA = 'pip install "depthaware[eval]"'
 
@@ -80,7 +80,7 @@ class DlibIdentity:
     Its authors compare the numbers as they are, by distance; scaled, they serve CSIM.
     """
 
-    name = "dlib_face_recognition_resnet_model_v1, normalised"
+    name = "dlib_face_recognition_resnet_model_v1, normalized"
 
     def __init__(self) -> None:
         self.faces = dlib_faces()

@@ -8,8 +8,8 @@ from .protocols import LandmarkDetector
 # Points that keep their place when the face moves: ends of the brows, corners of the eyes, nose, corners of the mouth.
 STABLE = (17, 21, 22, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45, 48, 54)
 
-# Where they are on a generic face, in millimetres around their middle: x right as we see it, y down, z away from us.
-# Rigid factorisation of the landmarks of 185 clips gave all but the scale of the depths, which is set so that the tip
+# Where they are on a generic face, in millimeters around their middle: x right as we see it, y down, z away from us.
+# Rigid factorization of the landmarks of 185 clips gave all but the scale of the depths, which is set so that the tip
 # of the nose stands 43 mm before the outer corners of the eyes, roughly an adult's:
 # python examples/synthetic_heads/fit_face_shape.py
 # fmt: off

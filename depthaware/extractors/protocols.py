@@ -8,7 +8,7 @@ from torch import Tensor
 class LandmarkDetector(Protocol):
     """Finds the 68 points of a face, in the order of iBUG 300-W.
 
-    Of images (B, 3, H, W) in [0, 1] it makes (B, 68, 2): (x, y) in pixels, whose centres are integers; on the CPU, NaN
+    Of images (B, 3, H, W) in [0, 1] it makes (B, 68, 2): (x, y) in pixels, whose centers are integers; on the CPU, NaN
     where there is no face.
 
     Attributes:

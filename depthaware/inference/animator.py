@@ -16,15 +16,15 @@ from ..keypoints import Keypoints, face_scale, transfer_motion
 from ..media.atomic import check_output
 from ..media.image import Fit, Image, fetch, fit_square, from_pixels, to_pixels, to_uint8
 from ..media.threads import background, prefetch
-from ..media.video import Frame, Progress, Video, Written, write_video
-from .depth_maps import AHEAD, grey_painter
+from ..media.video import Frame, OutputInfo, Progress, Video, write_video
+from .depth_maps import AHEAD, gray_painter
 
 Driving = Iterable[Frame | Image | Tensor]
 _Timed = tuple[Image | Tensor, Fraction]
 _Batch = tuple[Tensor, list[Fraction]]
 
 
-class Drivable(Protocol):
+class SupportsAnimation(Protocol):
     """What animation needs of a model: `DaGAN`, or an export of one; it also has a `device`, or `parameters()` on one.
 
     Attributes:
@@ -44,7 +44,7 @@ class Drivable(Protocol):
 
 
 def animate(
-    model: Drivable,
+    model: SupportsAnimation,
     source_image: Image | Tensor,
     driving: Driving,
     *,
@@ -98,7 +98,7 @@ def _frames(made: Tensor, seen: Tensor, times: list[Fraction]) -> list[Frame]:
 
 @torch.inference_mode()
 def _prepare(
-    model: Drivable,
+    model: SupportsAnimation,
     source_image: Image | Tensor,
     driving: Driving,
     *,
@@ -163,8 +163,8 @@ def nearest_pose(kp_source: Keypoints, driving: Iterable[Keypoints]) -> Keypoint
     """
 
     def shape(keypoints: Keypoints) -> Tensor:
-        centred = keypoints.value - keypoints.value.mean(dim=1, keepdim=True)
-        return centred / centred.norm(dim=(1, 2), keepdim=True).clamp_min(1e-8)
+        centered = keypoints.value - keypoints.value.mean(dim=1, keepdim=True)
+        return centered / centered.norm(dim=(1, 2), keepdim=True).clamp_min(1e-8)
 
     def nearest(batch: Keypoints) -> tuple[float, Keypoints]:
         distance, index = (shape(batch) - shape(kp_source)).norm(dim=(1, 2)).min(dim=0)
@@ -193,7 +193,7 @@ def _frame_at(driving: Driving, index: int) -> _Timed:
 
 
 def animate_to_file(
-    model: Drivable,
+    model: SupportsAnimation,
     source_image: Image,
     driving: Video,
     output: str | Path,
@@ -203,7 +203,7 @@ def animate_to_file(
     audio: bool = True,
     progress: Progress = lambda done, total: None,
     **options: Any,
-) -> Written:
+) -> OutputInfo:
     """`animate` into an mp4 with the driver's frame times and sound; reading and writing go on beside the network.
 
     Args:
@@ -224,7 +224,7 @@ def animate_to_file(
     batches, draw = _prepare(model, source_image, driving, **{**animate.__kwdefaults__, **options})
     side = model.image_size
     source = to_pixels(fit_square(source_image, side, options.get("fit", "crop"), _device(model)))
-    paint = grey_painter(cast(DaGAN, model), from_pixels(source)) if save_depth else None
+    paint = gray_painter(cast(DaGAN, model), from_pixels(source)) if save_depth else None
     size, count = (side, side * 3 if compare else side), 0
     with ExitStack() as stack:
         if save_depth:
@@ -247,4 +247,4 @@ def animate_to_file(
             for _ in times:
                 count += 1
                 progress(count, driving.frames)
-    return Written(Path(output), count, size, driving.rate)
+    return OutputInfo(Path(output), count, size, driving.rate)

@@ -1,4 +1,4 @@
-"""Depth of pictures and videos as something to look at: grey images, grey videos, point clouds."""
+"""Depth of pictures and videos as something to look at: gray images, gray videos, point clouds."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from ..geometry import backproject, disparity_to_depth
 from ..media.atomic import check_output
 from ..media.image import Image, fetch, to_pixels, to_tensor, write_image, write_ply
 from ..media.threads import background, prefetch
-from ..media.video import Frame, Progress, Video, Written, write_video
+from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 
 AHEAD = 2
 """Frames, or batches of them, that wait between reading, the network and writing, at most."""
@@ -47,8 +47,8 @@ def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
     return F.interpolate(depth_net(small, scales=1)[0], pixels.shape[-2:], mode="bilinear")
 
 
-def grey_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
-    """A function that paints disparity in grey, bright = near.
+def gray_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
+    """A function that paints disparity in gray, bright = near.
 
     Black and white are the farthest and nearest of the reference; stretching each frame by itself would flicker.
 
@@ -84,8 +84,8 @@ def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
 
 def depth_to_file(
     model: DaGAN, media: Image | Video, output: str | Path, *, progress: Progress = lambda done, total: None
-) -> Written:
-    """Write the depth of a picture (.png, 16-bit grey, or .ply, a coloured point cloud) or of a video (.mp4).
+) -> OutputInfo:
+    """Write the depth of a picture (.png, 16-bit gray, or .ply, a colored point cloud) or of a video (.mp4).
 
     Args:
         model: any with a depth network.
@@ -99,22 +99,22 @@ def depth_to_file(
     if Path(output).suffix.lower() == ".ply":
         write_ply(output, point_cloud(model, media), media.reshape(-1, 3))
     else:
-        grey = grey_painter(model, media)(media)[0, 0].cpu().numpy()
-        write_image(output, np.rint(grey * 65535).astype(np.uint16))
-    return Written(Path(output), 1, media.shape[:2], Fraction(0))
+        gray = gray_painter(model, media)(media)[0, 0].cpu().numpy()
+        write_image(output, np.rint(gray * 65535).astype(np.uint16))
+    return OutputInfo(Path(output), 1, media.shape[:2], Fraction(0))
 
 
-def _depth_video(model: DaGAN, video: Video, output: Path, progress: Progress) -> Written:
+def _depth_video(model: DaGAN, video: Video, output: Path, progress: Progress) -> OutputInfo:
     check_output(output, (".mp4",), others=(video.path,))
-    paint = grey_painter(model, next(iter(video)).image)
+    paint = gray_painter(model, next(iter(video)).image)
     with ExitStack() as stack:
         write = stack.enter_context(write_video(output, video.size, video.rate, video.time_base))
 
-        def save(grey: Callable[[], Image], time: Fraction) -> None:
-            write(Frame(grey()[0], time))
+        def save(gray: Callable[[], Image], time: Fraction) -> None:
+            write(Frame(gray()[0], time))
 
         write_later = stack.enter_context(background(save, AHEAD))
         for count, frame in enumerate(stack.enter_context(prefetch(video, AHEAD)), start=1):
             write_later(fetch(to_pixels(paint(frame.image))), frame.time)
             progress(count, video.frames)
-    return Written(output, count, video.size, video.rate)
+    return OutputInfo(output, count, video.size, video.rate)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from ..blocks import Hourglass, UpBlock
 from ..dagan import DaGAN
-from ..depth import SelfSupDepthNet, normalise
+from ..depth import SelfSupDepthNet, normalize
 from ..generator import PlainDecoder
 from .polyphase import PhaseConv, UpsampledConv
 
@@ -26,11 +26,11 @@ class OptimizedDaGAN(DaGAN):
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
         """Refuse: these weights fit no `DaGAN`."""
-        raise ValueError("model: is optimised and cannot be saved, expected the one that it was made from")
+        raise ValueError("model: is optimized and cannot be saved, expected the one that it was made from")
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
         """Refuse, like `save_pretrained`."""
-        raise ValueError("model: is optimised and cannot be pushed, expected the one that it was made from")
+        raise ValueError("model: is optimized and cannot be pushed, expected the one that it was made from")
 
 
 def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool = False) -> OptimizedDaGAN:
@@ -50,7 +50,7 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
         A model whose attribute `done` says what was changed.
     """
     if isinstance(model, OptimizedDaGAN):
-        raise ValueError("model: is optimised already, expected the one that it was made from")
+        raise ValueError("model: is optimized already, expected the one that it was made from")
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     fast.__class__ = OptimizedDaGAN
     assert isinstance(fast, OptimizedDaGAN)
@@ -164,8 +164,8 @@ class _DepthNet(SelfSupDepthNet):
 
     def forward(self, image: Tensor, *, scales: int = 1) -> tuple[Tensor, ...]:
         if scales != 1:
-            raise ValueError(f"scales: expected 1 of an optimised network, got {scales}")
-        features = self.encoder(normalise(image))
+            raise ValueError(f"scales: expected 1 of an optimized network, got {scales}")
+        features = self.encoder(normalize(image))
         x = features[-1]
         for level in (4, 3, 2, 1):
             x = self.coarse[level](F.elu(self.reduce[level](x), inplace=True))

@@ -64,7 +64,7 @@ class PhaseConv(nn.Module):
     def forward(self, phases: Tensor) -> Tensor:
         """Staggered phases (B, 4·C, h + 1, w + 1), whose padding is overwritten, -> (B, O, 2h, 2w)."""
         for a, b, phase in _phases(phases):
-            # Reflection leads from beyond the first or last row to its neighbour: in that phase, the row beside it.
+            # Reflection leads from beyond the first or last row to its neighbor: in that phase, the row beside it.
             phase[:, :, -1 + a] = phase[:, :, -2 + 3 * a] if self.reflect else 0
             phase[..., -1 + b] = phase[..., -2 + 3 * b] if self.reflect else 0
         return F.pixel_shuffle(self.conv(phases), 2)

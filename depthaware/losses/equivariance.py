@@ -17,7 +17,7 @@ class RandomTransform(NamedTuple):
 
     Attributes:
         affine: (B, 2, 3), [A | t].
-        centres: (P, 2), the thin-plate control points c_p in [-1, 1].
+        centers: (P, 2), the thin-plate control points c_p in [-1, 1].
         weights: (B, P, 2), the thin-plate coefficients w_p.
 
     Reference:
@@ -25,7 +25,7 @@ class RandomTransform(NamedTuple):
     """
 
     affine: Tensor
-    centres: Tensor
+    centers: Tensor
     weights: Tensor
 
     @classmethod
@@ -53,8 +53,8 @@ class RandomTransform(NamedTuple):
         device = device or source
         affine = sigma_affine * torch.randn(batch, 2, 3, generator=generator, device=source)
         weights = sigma_tps * torch.randn(batch, points_tps**2, 2, generator=generator, device=source)
-        centres = coordinate_grid(points_tps, points_tps).flatten(0, 1)
-        return cls(*(t.to(device) for t in (affine + torch.eye(2, 3, device=source), centres, weights)))
+        centers = coordinate_grid(points_tps, points_tps).flatten(0, 1)
+        return cls(*(t.to(device) for t in (affine + torch.eye(2, 3, device=source), centers, weights)))
 
     def warp_points(self, points: Tensor) -> Tensor:
         """T at each point: (B or 1, N, 2) -> (B, N, 2)."""
@@ -81,7 +81,7 @@ class RandomTransform(NamedTuple):
         return warp(image, deformation.to(image.dtype), padding_mode=padding_mode)
 
     def _offsets(self, points: Tensor) -> Tensor:
-        return points[:, :, None] - self.centres
+        return points[:, :, None] - self.centers
 
 
 class Equivariance(NamedTuple):

@@ -9,7 +9,7 @@ KeypointDistanceForm = Literal["hinge", "paper"]
 
 
 def keypoint_distance_loss(value: Tensor, *, threshold: float = 0.2, form: KeypointDistanceForm = "hinge") -> Tensor:
-    """Penalise pairs of key points nearer to each other than a threshold, d(i, j) = |p_i - p_j|_1 < threshold.
+    """Penalize pairs of key points nearer to each other than a threshold, d(i, j) = |p_i - p_j|_1 < threshold.
 
     "hinge" (default): mean over the pairs i != j of max(0, 1 - d / threshold), in [0, 1]; it pushes points apart.
     "paper": sum over the ordered pairs i != j of 1 - sign(d - threshold), as printed: 2 for every pair too near. Its
@@ -18,7 +18,7 @@ def keypoint_distance_loss(value: Tensor, *, threshold: float = 0.2, form: Keypo
 
     Args:
         value: (B, N, 2), key points in [-1, 1].
-        threshold: smallest distance wanted, L1, in normalised units.
+        threshold: smallest distance wanted, L1, in normalized units.
         form: "hinge" or "paper".
 
     Returns:

@@ -1,4 +1,4 @@
-"""Learning depth from video alone: warp neighbour frames into the target by depth and pose, compare the pixels."""
+"""Learning depth from video alone: warp neighbor frames into the target by depth and pose, compare the pixels."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def photometric_error(prediction: Tensor, target: Tensor, *, alpha: float = 0.8) -> Tensor:
-    """alpha · (1 - SSIM) / 2 + (1 - alpha) · L1 of every pixel, averaged over the colours.
+    """alpha · (1 - SSIM) / 2 + (1 - alpha) · L1 of every pixel, averaged over the colors.
 
     Args:
         prediction: (B, C, H, W) in [0, 1].
@@ -64,23 +64,23 @@ def photometric_error(prediction: Tensor, target: Tensor, *, alpha: float = 0.8)
 
 
 def reprojection_loss(
-    target: Tensor, reprojected: Sequence[Tensor], neighbours: Sequence[Tensor] | None = None, *, alpha: float = 0.8
+    target: Tensor, reprojected: Sequence[Tensor], neighbors: Sequence[Tensor] | None = None, *, alpha: float = 0.8
 ) -> Tensor:
-    """Photometric error of the best neighbour at every pixel, averaged over pixels.
+    """Photometric error of the best neighbor at every pixel, averaged over pixels.
 
-    The minimum forgives what one neighbour cannot see. The auto-mask counts a pixel as 0 where the unwarped neighbours
+    The minimum forgives what one neighbor cannot see. The auto-mask counts a pixel as 0 where the unwarped neighbors
     explain it at least as well: what stands still, or moves with the camera, says nothing about depth.
 
     Args:
         target: (B, C, H, W) in [0, 1].
-        reprojected: each neighbour warped into the target's view, likewise.
-        neighbours: the same frames unwarped, for the auto-mask; without them every pixel counts.
+        reprojected: each neighbor warped into the target's view, likewise.
+        neighbors: the same frames unwarped, for the auto-mask; without them every pixel counts.
         alpha: see `photometric_error`.
 
     Reference:
         Godard et al. 2019, eq. 4 and 5.
     """
-    still = None if neighbours is None else _minimum_error(neighbours, target, alpha)
+    still = None if neighbors is None else _minimum_error(neighbors, target, alpha)
     return _masked_mean(_minimum_error(reprojected, target, alpha), still)
 
 
@@ -94,7 +94,7 @@ def _masked_mean(error: Tensor, still: Tensor | None) -> Tensor:
 
 
 def smoothness_loss(disparity: Tensor, image: Tensor) -> Tensor:
-    """Mean |gradient| of the mean-normalised disparity, allowed where the image has an edge.
+    """Mean |gradient| of the mean-normalized disparity, allowed where the image has an edge.
 
     Dividing by the mean makes the loss blind to the disparity's scale, so that it cannot be lowered by shrinking.
 
@@ -134,26 +134,26 @@ def flip_consistency_loss(disparity: Tensor, mirrored: Tensor) -> Tensor:
 
 
 def reproject(
-    neighbour: Tensor, disparity: Tensor, T: Tensor, K: Tensor, *, min_depth: float = 0.1, max_depth: float = 100.0
+    neighbor: Tensor, disparity: Tensor, T: Tensor, K: Tensor, *, min_depth: float = 0.1, max_depth: float = 100.0
 ) -> Tensor:
-    """The target as seen through a neighbour frame: lift every target pixel to 3-D, move it, look where it falls.
+    """The target as seen through a neighbor frame: lift every target pixel to 3-D, move it, look where it falls.
 
     Args:
-        neighbour: (B, C, H, W).
+        neighbor: (B, C, H, W).
         disparity: (B, 1, H, W) in (0, 1), of the target.
-        T: (B, 4, 4), from the target's camera to the neighbour's.
+        T: (B, 4, 4), from the target's camera to the neighbor's.
         K: (B, 3, 3) in pixels.
         min_depth: see `geometry.disparity_to_depth`.
         max_depth: likewise.
     """
     depth = disparity_to_depth(disparity, min_depth=min_depth, max_depth=max_depth)
-    # "border": black outside of the neighbour would count as a wrong depth.
-    return warp(neighbour, project(backproject(depth, K), K, T), padding_mode="border")
+    # "border": black outside of the neighbor would count as a wrong depth.
+    return warp(neighbor, project(backproject(depth, K), K, T), padding_mode="border")
 
 
 def self_supervised_depth_loss(
     target: Tensor,
-    neighbours: Sequence[Tensor],
+    neighbors: Sequence[Tensor],
     disparities: Sequence[Tensor],
     poses: Sequence[Tensor],
     K: Tensor | Sequence[Tensor],
@@ -171,16 +171,16 @@ def self_supervised_depth_loss(
 
     Args:
         target: (B, 3, H, W) in [0, 1].
-        neighbours: frames before and after the target, each likewise.
+        neighbors: frames before and after the target, each likewise.
         disparities: of the target, finest first, as `SelfSupDepthNet` puts them out.
-        poses: for each neighbour the motion (B, 4, 4) from the target's camera to the neighbour's: of a later frame
+        poses: for each neighbor the motion (B, 4, 4) from the target's camera to the neighbor's: of a later frame
             ``pose_net(target, later).matrix()``, of an earlier one ``invert_pose(pose_net(earlier, target).matrix())``.
-        K: (B, 3, 3) in pixels of the target, or one per neighbour.
+        K: (B, 3, 3) in pixels of the target, or one per neighbor.
         alpha: see `photometric_error`.
         smoothness: weight of the smoothness at the finest scale; halves from scale to scale.
         automask: drop the pixels that stand still, see `reprojection_loss`.
         sizes: at how many sizes images are compared, each half the one before, and their errors added up: a difference
-            of colours leads no further than an edge is wide, and small pictures have wide edges. 1 in the paper.
+            of colors leads no further than an edge is wide, and small pictures have wide edges. 1 in the paper.
         min_depth: see `geometry.disparity_to_depth`.
         max_depth: likewise.
 
@@ -189,10 +189,10 @@ def self_supervised_depth_loss(
     """
     if sizes < 1:
         raise ValueError(f"sizes: expected at least 1, got {sizes}")
-    cameras = [K] * len(neighbours) if isinstance(K, Tensor) else K
-    views = list(zip(neighbours, poses, cameras, strict=True))
+    cameras = [K] * len(neighbors) if isinstance(K, Tensor) else K
+    views = list(zip(neighbors, poses, cameras, strict=True))
     targets = _halvings(target, sizes)
-    stills = _minimum_errors(neighbours, targets, alpha) if automask else [None] * sizes
+    stills = _minimum_errors(neighbors, targets, alpha) if automask else [None] * sizes
     losses = []
     for scale, disparity in enumerate(disparities):
         disparity = resize(disparity, target.shape[-2:], align_corners=True)
@@ -221,9 +221,9 @@ class ReprojectionLoss(nn.Module):
         self.alpha = alpha
 
     def forward(
-        self, target: Tensor, reprojected: Sequence[Tensor], neighbours: Sequence[Tensor] | None = None
+        self, target: Tensor, reprojected: Sequence[Tensor], neighbors: Sequence[Tensor] | None = None
     ) -> Tensor:
-        return reprojection_loss(target, reprojected, neighbours, alpha=self.alpha)
+        return reprojection_loss(target, reprojected, neighbors, alpha=self.alpha)
 
 
 class SmoothnessLoss(nn.Module):
@@ -257,14 +257,14 @@ class SelfSupDepthLoss(nn.Module):
     def forward(
         self,
         target: Tensor,
-        neighbours: Sequence[Tensor],
+        neighbors: Sequence[Tensor],
         disparities: Sequence[Tensor],
         poses: Sequence[Tensor],
         K: Tensor | Sequence[Tensor],
     ) -> Tensor:
         return self_supervised_depth_loss(
             target,
-            neighbours,
+            neighbors,
             disparities,
             poses,
             K,

@@ -21,7 +21,7 @@ from .atomic import whole_file
 Image = npt.NDArray[np.uint8]
 Fit = Literal["crop", "pad", "stretch"]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # FFmpeg knows stranger formats too: text files as "video", play lists that fetch from the network.
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 
@@ -34,7 +34,7 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
         raise ValueError(f"{path}: the file is empty")
     with open(path, "rb") as file:
         # FFmpeg takes "%03d" in the name of a picture for a pattern; bytes in memory have no name.
-        source = io.BytesIO(file.read()) if path.suffix.lower() in PICTURES else file
+        source = io.BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
         try:
             with av.open(source, "r", metadata_errors="ignore", options={"format_whitelist": _FORMATS}) as container:
                 yield container
@@ -95,12 +95,12 @@ def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
     return np.ascontiguousarray(image[:: int(b + d) or 1, :: int(a + c) or 1])
 
 
-def find_pictures(path: Path) -> tuple[Path, ...]:
+def find_images(path: Path) -> tuple[Path, ...]:
     """The pictures in a folder or under a pattern, in natural order (2 before 10); none if `path` is neither."""
     if path.is_file():
         return ()
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
+        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     elif counter := re.search(r"%0?\d*d", path.name):
         before, after = path.name[: counter.start()], path.name[counter.end() :]
         name = re.compile(re.escape(before) + r"\d+" + re.escape(after))
@@ -112,7 +112,7 @@ def find_pictures(path: Path) -> tuple[Path, ...]:
     # Hidden files are not meant: macOS puts a ._1.png beside 1.png.
     found = [file for file in found if file.is_file() and not file.name.startswith(".")]
     if not found:
-        raise ValueError(f"{path}: found no pictures ({', '.join(PICTURES)})")
+        raise ValueError(f"{path}: found no pictures ({', '.join(IMAGE_SUFFIXES)})")
     return tuple(
         sorted(found, key=lambda file: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", file.name)])
     )
@@ -201,7 +201,7 @@ def fetch(pixels: Tensor) -> Callable[[], Image]:
 
 
 def write_image(path: str | Path, image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
-    """Write a PNG: 8-bit colour from uint8 (H, W, 3), or 16-bit grey from uint16 (H, W)."""
+    """Write a PNG: 8-bit color from uint8 (H, W, 3), or 16-bit gray from uint16 (H, W)."""
     frame = av.VideoFrame.from_ndarray(image, format="gray16be" if image.dtype == np.uint16 else "rgb24")
     encoder = av.CodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
@@ -210,17 +210,17 @@ def write_image(path: str | Path, image: npt.NDArray[np.uint8] | npt.NDArray[np.
         part.write_bytes(b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None))))
 
 
-def write_ply(path: str | Path, points: npt.NDArray[np.float32], colours: npt.NDArray[np.uint8]) -> None:
-    """Write a coloured point cloud as binary PLY.
+def write_ply(path: str | Path, points: npt.NDArray[np.float32], colors: npt.NDArray[np.uint8]) -> None:
+    """Write a colored point cloud as binary PLY.
 
     Args:
         path: ends in .ply by custom.
         points: (N, 3), x, y, z.
-        colours: (N, 3), RGB.
+        colors: (N, 3), RGB.
     """
     fields = [(name, "<f4") for name in "xyz"] + [(name, "u1") for name in ("red", "green", "blue")]
     vertices = np.empty(len(points), dtype=fields)
-    for (name, _), column in zip(fields, (*points.T, *colours.T), strict=True):
+    for (name, _), column in zip(fields, (*points.T, *colors.T), strict=True):
         vertices[name] = column
     properties = [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in fields]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}", *properties, "end_header", ""]

@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from .atomic import whole_file
 from .audio import audio_codec, audio_muxer, start_time
-from .image import Image, find_pictures, is_still, open_media, read_image, to_rgb
+from .image import Image, find_images, is_still, open_media, read_image, to_rgb
 
 
 class Frame(NamedTuple):
@@ -31,7 +31,7 @@ class Frame(NamedTuple):
     driving: Image | None = None
 
 
-class Written(NamedTuple):
+class OutputInfo(NamedTuple):
     """A file that was written.
 
     Attributes:
@@ -98,7 +98,7 @@ def read_video(path: str | Path, *, rate: float | Fraction = 25) -> Video:
     if not 0.01 <= rate <= 1000:
         raise ValueError(f"rate: expected 0.01 to 1000 frames per second, got {rate}")
     path = Path(path)
-    if pictures := find_pictures(path):
+    if pictures := find_images(path):
         rate = Fraction(rate).limit_denominator(1001)
         height, width, _ = read_image(pictures[0]).shape
         return Video(path, pictures, (height, width), rate, 1 / rate, len(pictures), None)

@@ -172,7 +172,7 @@ def jitter(
         size: side of the images in which the landmarks were found.
 
     Returns:
-        (T-2,), one value per frame that has both neighbours; none of fewer than three frames.
+        (T-2,), one value per frame that has both neighbors; none of fewer than three frames.
 
     Raises:
         ValueError: if the shapes differ or the form is not known.

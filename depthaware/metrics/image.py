@@ -13,9 +13,9 @@ _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, sect
 
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference: mean over colours and pixels of |prediction - target|.
+    """Mean absolute difference: mean over colors and pixels of |prediction - target|.
 
-    Lower is better. In [0, 1], unit: the full range of the image; times 255 it is in grey levels.
+    Lower is better. In [0, 1], unit: the full range of the image; times 255 it is in gray levels.
     Trap: most pixels of a talking head stand still, so copying the source scores well. Read it beside that baseline.
 
     Args:
@@ -36,7 +36,7 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio: -10 log10 of the mean squared difference over colours and pixels.
+    """Peak signal-to-noise ratio: -10 log10 of the mean squared difference over colors and pixels.
 
     Higher is better. In decibels, for a range of 1; at least 0, infinite where both are identical.
     Trap: the mean of the frames' PSNR is above the PSNR of the mean squared error, and above it by decibels if the
@@ -59,12 +59,12 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
 def ssim(
     prediction: Tensor, target: Tensor, *, window: Window = "gaussian", channels: Literal["rgb", "luma"] = "rgb"
 ) -> Tensor:
-    """Structural similarity: means, variances and covariance of x and y in windows, averaged over windows and colours.
+    """Structural similarity: means, variances and covariance of x and y in windows, averaged over windows and colors.
 
     (2 μx μy + C1) (2 σxy + C2) / ((μx² + μy² + C1) (σx² + σy² + C2)), C1 = 0.01², C2 = 0.03² for a range of 1.
     Higher is better. No unit; in [-1, 1], 1 where both are identical.
 
-    The default is the variant of the paper that introduced it, per colour: Gaussian windows of 11 x 11, sigma 1.5,
+    The default is the variant of the paper that introduced it, per color: Gaussian windows of 11 x 11, sigma 1.5,
     population covariance, only windows that lie within the image. It equals scikit-image's
     ``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)``.
     Trap: other code uses other variants, and a table seldom says which.
@@ -98,7 +98,7 @@ def ms_ssim(prediction: Tensor, target: Tensor) -> Tensor:
     """Structural similarity at five scales, each half the size of the one before: the product of their powers.
 
     Contrast and structure count at every scale (0.0448, 0.2856, 0.3001, 0.2363, 0.1333, finest first), luminance at the
-    coarsest only. Windows as in `ssim`, halved by 2 x 2 means, averaged over colours at each scale; a negative mean
+    coarsest only. Windows as in `ssim`, halved by 2 x 2 means, averaged over colors at each scale; a negative mean
     counts as 0. Higher is better. No unit; in [0, 1], 1 where both are identical.
     Trap: being blind to fine detail, it is far above `ssim` for the same blurred picture. Never compare the two.
 

@@ -14,7 +14,7 @@ from .inputs import images, one_of
 
 
 class LPIPS:
-    """Learned perceptual distance: squared differences of a network's normalised features, weighted by learned weights.
+    """Learned perceptual distance: squared differences of a network's normalized features, weighted by learned weights.
 
     Lower is better. No unit; at least 0, 0 where both are identical.
     Trap: AlexNet (the authors' choice for measuring), VGG and SqueezeNet give three different scales. A table that does

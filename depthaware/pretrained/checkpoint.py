@@ -60,7 +60,7 @@ _DEPTH_DECODER = {
     **{f"decoder.{10 + level}.conv.": f"heads.{level}." for level in range(4)},
 }
 _POSE_DECODER = {
-    f"net.{i}.": f"{name}." for i, name in enumerate(("squeeze", "conv1", "conv2", "motion", "focal", "centre"))
+    f"net.{i}.": f"{name}." for i, name in enumerate(("squeeze", "conv1", "conv2", "motion", "focal", "center"))
 }
 # (blocks of the four stages, whether they are bottlenecks) -> name and channels of the last stage
 _RESNETS: dict[tuple[tuple[int, ...], bool], tuple[str, int]] = {

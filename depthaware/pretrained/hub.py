@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -23,7 +23,7 @@ tags: [talking-head, image-animation, depth]
 
 # A depthaware model
 
-Load it with `DaGAN.from_pretrained`. Its training data, licence and measured quality were not recorded on saving.
+Load it with `DaGAN.from_pretrained`. Its training data, license and measured quality were not recorded on saving.
 """
 
 _CONVERTED_CARD = """---
@@ -35,7 +35,7 @@ tags: [talking-head, image-animation{tag}]
 
 # {name}, converted for depthaware
 
-Converted from the checkpoint `{name}`{depth}; only the names of its tensors changed. The licence of these weights is
+Converted from the checkpoint `{name}`{depth}; only the names of its tensors changed. The license of these weights is
 that of the checkpoint: the released DaGAN weights and their depth networks are for non-commercial use only. Training
 data and measured quality are those that its authors state. Load it with `DaGAN.from_pretrained`.
 """
@@ -165,7 +165,7 @@ def save(
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
             part = Path(temporary)
             # Not save_file, whose files only their owner may read.
-            (part / WEIGHTS).write_bytes(serialise(tensors, metadata={"format": "pt"}))
+            (part / WEIGHTS).write_bytes(serialize(tensors, metadata={"format": "pt"}))
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (part / CARD).write_text(card or _BARE_CARD, encoding="utf-8")
             for name in (WEIGHTS, CONFIG, CARD):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import CrossModalAttention
+from ..attention import CrossModalAttention
 from ..blocks import AntiAliasDownsample
 from .additions import DepthPyramid, rgbd
 from .fomm_networks import FOMMGenerator, FOMMKeypointDetector, keypoints, load_fomm

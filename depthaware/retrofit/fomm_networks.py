@@ -7,7 +7,10 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
-from .. import DaGAN, DenseMotionNetwork, DepthAwareGenerator, Keypoints, RGBDKeypointDetector
+from ..dagan import DaGAN
+from ..generator import DepthAwareGenerator
+from ..keypoints import Keypoints, RGBDKeypointDetector
+from ..motion import DenseMotionNetwork
 
 
 def keypoints(kp: Mapping[str, Tensor]) -> Keypoints:

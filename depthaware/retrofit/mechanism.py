@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import SelfSupDepthNet
+from ..depth import SelfSupDepthNet
 from ..warp import resize
 
 # What the call under way adds at each submodule; per thread, as DataParallel runs its replicas in threads.
@@ -111,7 +111,7 @@ class Retrofitted(nn.Module):
         return dict(zip(sites, zip(self.additions, depths, strict=True), strict=True))
 
     def trainable_parameters(self, group: Literal["new", "all"] = "new") -> list[nn.Parameter]:
-        """What was added ("new"), or that and the network ("all"); for an optimiser."""
+        """What was added ("new"), or that and the network ("all"); for an optimizer."""
         if group not in ("new", "all"):
             raise ValueError(f"trainable_parameters: expected 'new' or 'all', got {group!r}")
         parts = [self.depth_encoder, self.additions] + ([self.model] if group == "all" else [])

@@ -16,7 +16,7 @@ tags: [talking-head, image-animation, depth]
 
 # Depth for a generator
 
-Load it with `integrations.{family}.load_retrofit`, onto the networks that it was trained with. Its licence is that of
+Load it with `integrations.{family}.load_retrofit`, onto the networks that it was trained with. Its license is that of
 those networks, its training data and measured quality were not recorded on saving.
 """
 

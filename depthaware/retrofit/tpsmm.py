@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .. import CrossModalAttention, Keypoints
+from ..attention import CrossModalAttention
+from ..keypoints import Keypoints
 from .additions import DepthPyramid, rgbd
 from .lookup import check_bare, encoder_widths, find, first_convolution
 from .mechanism import NOTHING, Plan, Retrofitted, Site

@@ -12,7 +12,7 @@ class RunOptions:
     data: str = "../shared/faces"
     output: str = "runs/run"
     images: int = 12_000
-    batch: int = 8  # of one optimiser step, over all processes
+    batch: int = 8  # of one optimizer step, over all processes
     accumulate: int = 1  # cut each process's share of the batch into so many, to save memory
     clip: float = 10.0  # largest norm of the gradient; 0 = any
     average: float = 0.998  # decay of the moving average of the weights, per step

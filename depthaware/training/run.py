@@ -23,7 +23,7 @@ from ..inference.optimization import best_dtype
 from ..pretrained.hub import upload
 from .options import RunOptions, check
 from .run_folder import RunFolder
-from .synced_norm import synchronise_batch_norms
+from .synced_norm import synchronize_batch_norms
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -62,7 +62,7 @@ class Run:
         """The network on its device, its gradients and batch-norm statistics those of all processes."""
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.accelerator.num_processes > 1:
-            synchronise_batch_norms(network)
+            synchronize_batch_norms(network)
             # The new name of the first is too new, and 1 x 1 convolutions have but one order of weights.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated|Grad strides do not match bucket view")
         return self.accelerator.prepare(network)
@@ -141,15 +141,15 @@ class Run:
         self.accelerator.backward(torch.stack(list(terms.values())).sum() / self.options.accumulate)
         return figures
 
-    def step(self, network: nn.Module, optimiser: torch.optim.Optimizer, rate: float, images: int) -> float:
+    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, rate: float, images: int) -> float:
         """Clip the gradients and take a step at this learning rate; returns the gradients' norm."""
         norm = nn.utils.clip_grad_norm_(trained(network), self.options.clip or math.inf).item()
         if not math.isfinite(norm):
             raise self._diverged(images, f"the norm of the gradient is {norm}")
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         return norm
 
     def _diverged(self, images: int, what: str) -> ValueError:

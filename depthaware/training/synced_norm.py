@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def synchronise_batch_norms(network: nn.Module) -> None:
+def synchronize_batch_norms(network: nn.Module) -> None:
     """Let the batch norms of a network see the whole batch; each process must have the same share of it."""
     on_gpu = next(network.parameters()).is_cuda
     for module in network.modules():
@@ -58,4 +58,4 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         return torch.addcmul(shift[:, None, None], values, scale[:, None, None]).to(x.dtype)
 
 
-__all__ = ["SyncedBatchNorm2d", "synchronise_batch_norms"]
+__all__ = ["SyncedBatchNorm2d", "synchronize_batch_norms"]

@@ -221,7 +221,7 @@ def pictures(size: int, count: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: torch.dtype) -> Table:
-    """Milliseconds and arithmetic a frame of every part of the optimised model, and the share of the matrix rate."""
+    """Milliseconds and arithmetic a frame of every part of the optimized model, and the share of the matrix rate."""
     fast = optimize(model, dtype=dtype)
     source, driving = pictures(size, batch, options.device)
     encoded = fast.encode_source(source)

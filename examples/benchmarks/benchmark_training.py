@@ -38,21 +38,21 @@ def training_rates(device: str, rounds: int) -> Iterator[tuple[str, dict[str, di
 
 
 def step(networks: list[torch.nn.Module], loss: Callable[[], Loss], *, fast: bool) -> Callable[[], None]:
-    """One optimiser step, the device's queue emptied after it."""
+    """One optimizer step, the device's queue emptied after it."""
     device = next(networks[0].parameters()).device
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=1e-6, fused=fast)
+    optimizer = torch.optim.Adam(parameters, lr=1e-6, fused=fast)
     if fast:
         for network in networks:
             network.to(memory_format=torch.channels_last)
 
     def run() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         mixed = partial(torch.autocast, device.type, torch.bfloat16, enabled=fast)
         with mixed():
             value, train_critic = loss()
         value.backward()
-        optimiser.step()
+        optimizer.step()
         with mixed():
             train_critic()
         if device.type == "cuda":
@@ -81,7 +81,7 @@ def stage2(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[],
     model.depth_net.requires_grad_(False).eval()
     network, critic = train_dagan.Generation(model), train_dagan.discriminator(options, model)
     assert critic is not None
-    optimiser = train_dagan.adam(critic.to(device))
+    optimizer = train_dagan.adam(critic.to(device))
     source, driving = torch.rand(2, batch, 3, 256, 256, device=device).unbind()
 
     def loss() -> Loss:
@@ -91,9 +91,9 @@ def stage2(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[],
         terms |= train_dagan.adversarial_losses(options, critic, out, driving)
 
         def train_critic() -> None:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             train_dagan.discriminator_loss(critic, out, driving).backward()
-            optimiser.step()
+            optimizer.step()
 
         return torch.stack(list(terms.values())).sum(), train_critic
 

@@ -4,7 +4,7 @@
 
 Trains once undisturbed. Then the same again, ended by SIGKILL at random moments, a while after a random line of its
 output, and started anew each time; if it comes to its end before all kills are spent, once more from nothing.
-The exit code is 1 unless all weights, averages, states of optimisers and figures are equal, bit by bit.
+The exit code is 1 unless all weights, averages, states of optimizers and figures are equal, bit by bit.
 """
 
 import json

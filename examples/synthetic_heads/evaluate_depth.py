@@ -45,7 +45,7 @@ class Truth(NamedTuple):
 
     Attributes:
         images: (T, 3, S, S) in [0, 1].
-        depth: (T, 1, S, S), metres.
+        depth: (T, 1, S, S), meters.
         mask: (T, 1, S, S), True on the head.
     """
 
@@ -59,7 +59,7 @@ class Scores(NamedTuple):
 
     Attributes:
         abs_rel: mean relative error; 0 is perfect, like the next.
-        rmse: metres.
+        rmse: meters.
         delta: share of pixels off by less than a quarter; 1 is perfect, like the next two.
         ordinal: share of pixel pairs in the right order; guessing gives one half.
         spearman: rank correlation; 0 where there is no order at all.

@@ -1,4 +1,4 @@
-"""The generic 3-D face of depthaware/extractors/head_pose.py, by rigid factorisation of the landmarks of many persons.
+"""The generic 3-D face of depthaware/extractors/head_pose.py, by rigid factorization of the landmarks of many persons.
 
 All faces and their mirror images are taken for one rigid body seen from everywhere by weak perspective (Tomasi and
 Kanade 1992). That gives its widths, its heights, and which point stands before which; the mean pose is pitch 0. The
@@ -32,7 +32,7 @@ class Options:
     data: str = "../shared/faces"
     split: str = "train"
     every: int = 25  # look at every n-th frame
-    width: float = 90.0  # between the outer corners of the eyes, in millimetres
+    width: float = 90.0  # between the outer corners of the eyes, in millimeters
     protrusion: float = 43.0  # of the tip of the nose before them
 
 

@@ -1,6 +1,6 @@
-"""Sphere tracing on the CPU: colour, depth and mask of a head before a cluttered room, from a camera that stands still.
+"""Sphere tracing on the CPU: color, depth and mask of a head before a cluttered room, from a camera that stands still.
 
-Depth is the z of the camera's frame, in metres, as `depthaware.geometry` has it.
+Depth is the z of the camera's frame, in meters, as `depthaware.geometry` has it.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from head_paint import Paint, Surface, body_colour, head_colour, room
+from head_paint import Paint, Surface, body_color, head_color, room
 from head_shape import REACH, Body, Expression, Head, Person
 from torch import Tensor
 
@@ -25,7 +25,7 @@ class Picture(NamedTuple):
 
     Attributes:
         image: (S, S, 3), uint8.
-        depth: (S, S), metres.
+        depth: (S, S), meters.
         mask: (S, S), True on the head.
     """
 
@@ -35,7 +35,7 @@ class Picture(NamedTuple):
 
 
 def pixel_rays(K: Tensor, size: int, side: int) -> Tensor:
-    """Unit rays (3, side²) of an image of `size` pixels a side, sampled side by side; side = size are pixel centres."""
+    """Unit rays (3, side²) of an image of `size` pixels a side, sampled side by side; side = size are pixel centers."""
     at = (torch.arange(side) + 0.5) / side * size - 0.5
     v, u = torch.meshgrid(at, at, indexing="ij")
     rays = torch.stack(((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], torch.ones_like(u))).flatten(1)
@@ -74,7 +74,7 @@ def trace(distance: Distance, origin: Tensor, rays: Tensor, start: Tensor, end: 
 
 
 def trace_pyramid(distance: Distance, origin: Tensor, levels: list[Tensor], reach: float) -> list[Tensor]:
-    """Trace ever denser rays; each begins just before what its coarser neighbours met, and only where they met any.
+    """Trace ever denser rays; each begins just before what its coarser neighbors met, and only where they met any.
 
     Args:
         distance: signed, of points (3, N), of something within `reach` of zero.
@@ -105,19 +105,19 @@ def normals(distance: Distance, points: Tensor, step: float = 7e-4) -> Tensor:
     return F.normalize(torch.stack([c * distance(points + step * c) for c in corners]).sum(0), dim=0)
 
 
-def lit(colour: Tensor, distance: Distance, points: Tensor, to_head: Tensor, paint: Paint) -> Tensor:
+def lit(color: Tensor, distance: Distance, points: Tensor, to_head: Tensor, paint: Paint) -> Tensor:
     """Light a matt surface: a lamp, light from everywhere, and less of it in hollows."""
     normal = normals(distance, points)
     lamp = 0.5 + 0.5 * ((to_head @ paint.light[:, None]) * normal).sum(0)
     open_sky = (0.25 + distance(points + 0.012 * normal) / 0.016).clamp(0.25, 1)
-    return colour * open_sky * (paint.ambient + (1.25 - paint.ambient) * lamp.square())
+    return color * open_sky * (paint.ambient + (1.25 - paint.ambient) * lamp.square())
 
 
 class Stage:
     """A person before a room, seen by one camera; what stands still is rendered once.
 
     Args:
-        rng: draws the person, its colours and the room.
+        rng: draws the person, its colors and the room.
         K: (3, 3), pixels.
         size: side of the frames; even.
         home: (4, 4), pose of the head at rest, where the body is.
@@ -138,8 +138,8 @@ class Stage:
         t = trace(body.distance, origin, rays, torch.full_like(back.t, 0.2), back.t, 40)
         met = t.isfinite()
         points = origin + t[met] * rays[:, met]
-        shade = lit(body_colour(self.paint, points), body.distance, points, to_body[:3, :3], self.paint)
-        back.colour[:, met], back.t[met] = shade, t[met]
+        shade = lit(body_color(self.paint, points), body.distance, points, to_body[:3, :3], self.paint)
+        back.color[:, met], back.t[met] = shade, t[met]
         return back
 
     def render(self, pose: Tensor, expression: Expression) -> Picture:
@@ -156,11 +156,11 @@ class Stage:
         mask = found[0] < self.still[0].t
         depth = torch.minimum(found[0], self.still[0].t) * self.levels[1][2]
         met = (found[-1] < self.still[-1].t).nonzero()[:, 0]
-        colour = self.still[-1].colour.clone()
+        color = self.still[-1].color.clone()
         for some in met.split(BLOCK):
             points = origin + found[-1][some] * levels[-1][:, some]
-            colour[:, some] = lit(head_colour(head, self.paint, points), head.distance, points, turn, self.paint)
+            color[:, some] = lit(head_color(head, self.paint, points), head.distance, points, turn, self.paint)
         side = self.size * self.samples
-        image = F.avg_pool2d(colour.clamp(0, 1).view(1, 3, side, side), self.samples)[0].permute(1, 2, 0)
+        image = F.avg_pool2d(color.clamp(0, 1).view(1, 3, side, side), self.samples)[0].permute(1, 2, 0)
         square = (self.size, self.size)
         return Picture((image * 255).round().byte().numpy(), depth.view(square).numpy(), mask.view(square).numpy())

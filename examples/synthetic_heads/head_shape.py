@@ -1,6 +1,6 @@
 """A head as a signed distance field: a table of blended ellipsoids, different for every person.
 
-Lengths are metres. The head's own frame has its origin between the ears, x to the picture's right, y down and z away
+Lengths are meters. The head's own frame has its origin between the ears, x to the picture's right, y down and z away
 from the camera, so that a head in the identity pose looks at it.
 """
 
@@ -29,10 +29,10 @@ class Person(NamedTuple):
         brow: how far the brows stand out.
         eyes: their size.
         ears: their size.
-        apart: from the middle of the face to each eye, metres.
-        hair: its thickness over the skull, metres; below 0 is bald.
-        locks: its length beside the face, metres; 0 is short.
-        hairline: how high it begins, metres.
+        apart: from the middle of the face to each eye, meters.
+        hair: its thickness over the skull, meters; below 0 is bald.
+        locks: its length beside the face, meters; 0 is short.
+        hairline: how high it begins, meters.
     """
 
     wide: float
@@ -66,7 +66,7 @@ class Expression(NamedTuple):
     """What the face does.
 
     Attributes:
-        mouth: how far the lower jaw is dropped, metres.
+        mouth: how far the lower jaw is dropped, meters.
         blink: 0 = eyes open, 1 = shut.
     """
 
@@ -81,7 +81,7 @@ class Solids(NamedTuple):
         to_unit: (3 K, 3), takes points to the unit spheres,
         offset: (3 K, 1), with this added.
         inverse_square: (K, 3, 1), of the radii.
-        blend: K times the width over which it melts into the others, metres; negative carves it out of them.
+        blend: K times the width over which it melts into the others, meters; negative carves it out of them.
     """
 
     to_unit: Tensor
@@ -91,17 +91,17 @@ class Solids(NamedTuple):
 
 
 Row = tuple[tuple[float, float, float], tuple[float, float, float], float, float]
-"""Centre, radii, tilt in degrees (its top towards the back), blend."""
+"""Center, radii, tilt in degrees (its top towards the back), blend."""
 
 
 def solids(rows: list[Row]) -> Solids:
     """Ellipsoids from a table."""
-    centre, radii = (torch.tensor([row[i] for row in rows]) for i in (0, 1))
+    center, radii = (torch.tensor([row[i] for row in rows]) for i in (0, 1))
     angles = torch.tensor([math.radians(row[2]) for row in rows])
     zero, one, cos, sin = torch.zeros_like(angles), torch.ones_like(angles), angles.cos(), angles.sin()
     turn = torch.stack((one, zero, zero, zero, cos, -sin, zero, sin, cos), dim=-1).unflatten(-1, (3, 3))
     to_unit = turn / radii[..., None]
-    offset = -(to_unit @ centre[..., None]).view(-1, 1)
+    offset = -(to_unit @ center[..., None]).view(-1, 1)
     return Solids(to_unit.flatten(0, 1), offset, radii[..., None] ** -2, [row[3] for row in rows])
 
 

@@ -5,11 +5,11 @@
 Lays out OUTPUT as training_clips.py reads it, one person a clip: manifest.csv, and in <split>/clips for each NAME
 
     NAME.mp4   H.264, a key frame every 12 frames
-    NAME.npz   depth      (T, S, S) float32, z in the camera's frame, metres
+    NAME.npz   depth      (T, S, S) float32, z in the camera's frame, meters
                mask       (T, S, S) bool, the head: face, ears and hair, but no neck
-               K          (3, 3), pixels, whose centres are integers (docs/conventions.md)
-               pose       (T, 4, 4), takes points of the head's own frame to the camera's, metres
-               mouth      (T,), how far the jaw is dropped, metres
+               K          (3, 3), pixels, whose centers are integers (docs/conventions.md)
+               pose       (T, 4, 4), takes points of the head's own frame to the camera's, meters
+               mouth      (T,), how far the jaw is dropped, meters
                blink      (T,), 0 = eyes open, 1 = shut
 
 What is rigid moves by `pose`, but for the lower face while `mouth` is open, and for the eyes. The camera, the room and
@@ -48,7 +48,7 @@ class Options:
     seed: int = 0
     test_share: float = 0.2
     rotation: float = 25.0  # how far heads turn aside, degrees; they nod half and tilt a third as far
-    translation: float = 0.03  # how far they sway, metres
+    translation: float = 0.03  # how far they sway, meters
     speech: float = 1.0  # how much mouths open; 0 = shut
     blinks: float = 1.0  # 0 = never
     samples: int = 2  # rays per pixel and direction: 1 is quick, 2 smooth
@@ -60,7 +60,7 @@ class Motion(NamedTuple):
 
     Attributes:
         pose: (T, 4, 4), head to camera.
-        mouth: (T,), metres.
+        mouth: (T,), meters.
         blink: (T,), 0 to 1.
     """
 
@@ -90,8 +90,8 @@ class Clip(NamedTuple):
 def draw_camera(rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
     """A camera K (3, 3) and where a head is at rest (3,): as far away as fills about half the picture."""
     focal, field = rng.uniform(1.3, 2.2), rng.uniform(0.38, 0.46)
-    centre = (size - 1) * (0.5 + rng.uniform(-0.04, 0.04, 2))
-    K = torch.tensor([[focal * size, 0, centre[0]], [0, focal * size, centre[1]], [0, 0, 1]])
+    center = (size - 1) * (0.5 + rng.uniform(-0.04, 0.04, 2))
+    K = torch.tensor([[focal * size, 0, center[0]], [0, focal * size, center[1]], [0, 0, 1]])
     place = torch.tensor([*rng.uniform(-0.02, 0.02, 2), focal * field])
     return K.float(), place.float()
 

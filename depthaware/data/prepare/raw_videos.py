@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from ...media.image import PICTURES
+from ...media.image import IMAGE_SUFFIXES
 
-# All of depthaware.evaluation.footage, whose import takes seconds in every worker, and two more.
+# All of depthaware.evaluation.clip_reader, whose import takes seconds in every worker, and two more.
 VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif", ".m4v", ".ts")
 
 # The identity is what the brackets hold. Paths are those below the folder, without a suffix. In HDTF a number behind a
@@ -37,7 +37,7 @@ def find_raw(root: Path) -> list[str]:
         visible = [Path(place, name) for name in files if not name.startswith(".")]
         videos = [path for path in visible if path.suffix.lower() in VIDEOS]
         found += videos
-        if not videos and Path(place) != root and sum(path.suffix.lower() in PICTURES for path in visible) > 1:
+        if not videos and Path(place) != root and sum(path.suffix.lower() in IMAGE_SUFFIXES for path in visible) > 1:
             found.append(Path(place))
     if not found:
         raise ValueError(f"data {str(root)!r}: holds no videos ({', '.join(VIDEOS)}) and no folders of frames")

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..media.image import Image, to_uint8
 
 
-def to_pictures(images: Tensor) -> list[Image]:
+def to_arrays(images: Tensor) -> list[Image]:
     """Images (B, 3, H, W) in [0, 1] -> B pictures, uint8 (H, W, 3), RGB; one with NaN in it becomes black.
 
     Raises:
@@ -30,7 +30,7 @@ def to_pictures(images: Tensor) -> list[Image]:
 def rows(find: Callable[[Image], Any], images: Tensor, shape: tuple[int, ...]) -> Tensor:
     """What `find` makes of each picture, stacked to (B, *shape); NaN where it finds None."""
     result = np.full((len(images), *shape), np.nan, dtype=np.float32)
-    for i, picture in enumerate(to_pictures(images)):
+    for i, picture in enumerate(to_arrays(images)):
         if (found := find(picture)) is not None:
             result[i] = found
     return torch.from_numpy(result)

@@ -15,7 +15,7 @@ Extractor = Callable[[Tensor], Tensor]
 FEATURE_SIZE = 256  # landmarks are in pixels of this size, whatever the model's
 
 
-class Measure(NamedTuple):
+class MetricSpec(NamedTuple):
     """A metric, and what it looks at.
 
     Attributes:
@@ -34,26 +34,26 @@ class Measure(NamedTuple):
 
 
 # In the order of the paper's tables.
-MEASURES = {
+METRICS = {
     measure.name: measure
     for measure in (
-        Measure("ssim", True),
-        Measure("ms_ssim", True),
-        Measure("psnr", True),
-        Measure("lpips", False),
-        Measure("l1", False),
-        Measure("akd", False, "landmarks"),
-        Measure("aed", False, "identity"),
-        Measure("csim", True, "identity", needs_truth=False, to_source=True),
-        Measure("prmse", False, "pose", needs_truth=False),
-        Measure("aucon", True, "action-units", needs_truth=False),
-        Measure("jitter", False, "landmarks"),
+        MetricSpec("ssim", True),
+        MetricSpec("ms_ssim", True),
+        MetricSpec("psnr", True),
+        MetricSpec("lpips", False),
+        MetricSpec("l1", False),
+        MetricSpec("akd", False, "landmarks"),
+        MetricSpec("aed", False, "identity"),
+        MetricSpec("csim", True, "identity", needs_truth=False, to_source=True),
+        MetricSpec("prmse", False, "pose", needs_truth=False),
+        MetricSpec("aucon", True, "action-units", needs_truth=False),
+        MetricSpec("jitter", False, "landmarks"),
     )
 }
 """Every metric of single pairs, by its name; FID, which is of all pairs together, comes beside."""
 
 
-class Seen(NamedTuple):
+class Features(NamedTuple):
     """Images, and the features found in them.
 
     Attributes:
@@ -64,17 +64,17 @@ class Seen(NamedTuple):
     images: Tensor
     features: Mapping[str, Tensor]
 
-    def expand(self, size: int) -> "Seen":
+    def expand(self, size: int) -> "Features":
         """A batch of one, seen as a batch of `size`."""
         images, *features = (x.expand(size, *x.shape[1:]) for x in (self.images, *self.features.values()))
-        return Seen(images, dict(zip(self.features, features, strict=True)))
+        return Features(images, dict(zip(self.features, features, strict=True)))
 
 
 class Scorer:
     """Any choice of metrics.
 
     Args:
-        names: of the metrics, out of `MEASURES`.
+        names: of the metrics, out of `METRICS`.
         extractors: one for each kind that these need: "landmarks", "identity", "pose", "action-units".
 
     Raises:
@@ -82,11 +82,11 @@ class Scorer:
     """
 
     def __init__(self, names: Sequence[str], *, extractors: Mapping[str, Extractor] | None = None) -> None:
-        unknown = [name for name in names if name not in MEASURES]
+        unknown = [name for name in names if name not in METRICS]
         if unknown or not names:
             found = repr(unknown[0]) if unknown else "none"
-            raise ValueError(f"metrics: expected some of {', '.join(MEASURES)}, got {found}")
-        self.measures = tuple(measure for measure in MEASURES.values() if measure.name in names)
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got {found}")
+        self.measures = tuple(measure for measure in METRICS.values() if measure.name in names)
         given = extractors or {}
         for name, _, kind, *_ in self.measures:
             if kind and kind not in given:
@@ -94,14 +94,16 @@ class Scorer:
         self.extractors = {kind: given[kind] for kind in sorted({m.kind for m in self.measures if m.kind})}
         self._lpips = metrics.LPIPS()
 
-    def look(self, images: Tensor) -> Seen:
+    def look(self, images: Tensor) -> Features:
         """Extract what the metrics need from images (B, 3, H, W) in [0, 1]."""
         large = images
         if self.extractors and images.shape[-2:] != (FEATURE_SIZE, FEATURE_SIZE):
             large = F.interpolate(images, size=(FEATURE_SIZE, FEATURE_SIZE), mode="bilinear", antialias=True)
-        return Seen(images, {kind: extract(large) for kind, extract in self.extractors.items()})
+        return Features(images, {kind: extract(large) for kind, extract in self.extractors.items()})
 
-    def score(self, prediction: Seen, source: Seen, driving: Seen, *, truth: bool, sequence: bool) -> Tensor:
+    def score(
+        self, prediction: Features, source: Features, driving: Features, *, truth: bool, sequence: bool
+    ) -> Tensor:
         """Scores of B results.
 
         Args:
@@ -124,7 +126,7 @@ class Scorer:
             columns.append(column.cpu().double())  # some devices know no double precision
         return torch.stack(columns, dim=1)
 
-    def _compare(self, measure: Measure, prediction: Seen, other: Seen, sequence: bool) -> Tensor:
+    def _compare(self, measure: MetricSpec, prediction: Features, other: Features, sequence: bool) -> Tensor:
         ours, theirs = (seen.features[measure.kind] if measure.kind else seen.images for seen in (prediction, other))
         if measure.name == "lpips":
             return self._lpips(ours, theirs)
@@ -132,5 +134,5 @@ class Scorer:
             return getattr(metrics, measure.name)(ours, theirs)
         scores = ours.new_full((len(ours),), torch.nan)
         if sequence and len(ours) > 2:
-            scores[1:-1] = metrics.jitter(ours, theirs, form="error")  # the ends of a batch lack a neighbour
+            scores[1:-1] = metrics.jitter(ours, theirs, form="error")  # the ends of a batch lack a neighbor
         return scores

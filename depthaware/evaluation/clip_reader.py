@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..media.image import PICTURES, Fit, Image, fit_square, read_image
+from ..media.image import IMAGE_SUFFIXES, Fit, Image, fit_square, read_image
 from ..media.video import Frame, read_video
 
 VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
@@ -75,13 +75,13 @@ def _scan(folder: Path) -> dict[str, Path]:
             continue
         if path.suffix.lower() in VIDEOS and path.is_file():
             found[below.as_posix()] = path
-        elif path.suffix.lower() in PICTURES:
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
             found[below.parent.as_posix()] = path.parent
     loose = found.pop(".", None)  # pictures at the top are a clip only where there is no other
     return found or ({folder.name: folder} if loose else {})
 
 
-class Footage:
+class ClipReader:
     """Frames of the clips in a folder, as the squares that a model takes.
 
     The clip that was read last stays open, so that frames in rising order are decoded once; and a few frames are kept,

@@ -72,7 +72,7 @@ def _show(value: Any) -> str:
     return text if len(text) < 40 else f"{text[:12]}..."
 
 
-class Journal:
+class ResultsLog:
     """pairs.csv, and pairs.N.csv of the processes that share the work.
 
     Args:
