@@ -1,7 +1,9 @@
 """Depth-aware PyTorch modules and losses for talking-head video generation (DaGAN, CVPR 2022)."""
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from .pose import Pose as Pose
     from .pose import PoseNet as PoseNet
 
-# Imported when first asked for: `depthaware --help` needs no PyTorch, and a module or a loss no PyAV.
+# Imported on first use: `depthaware --help` needs no PyTorch, and a module or a loss no PyAV.
 _HOMES = {
     "attention": ["CrossModalAttention"],
     "dagan": ["DaGAN", "DaGANOutput", "SourceEncoding"],
@@ -43,18 +45,27 @@ __all__ = sorted(name for names in _HOMES.values() for name in names)
 __version__: str
 
 
+def submodules(package: str) -> Callable[[str], ModuleType]:
+    """The `__getattr__` of a package whose submodules are imported when they are first used as attributes."""
+
+    def find(name: str) -> ModuleType:
+        try:
+            return import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{package}.{name}":
+                raise
+            raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+
+    return find
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("depthaware")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f".{home}", __name__), name)
-    try:
-        return import_module(f".{name}", __name__)
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return submodules(__name__)(name)
 
 
 def __dir__() -> list[str]:

@@ -3,12 +3,16 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 import depthaware
 from depthaware import extractors, losses, metrics
 
 PACKAGE = Path(depthaware.__file__).parent
+ROOT = PACKAGE.parent
 MODELS = {"inference", "attention", "dagan", "depth", "discriminator", "generator", "keypoints", "motion", "pose"}
 
 
@@ -52,6 +56,43 @@ def test_importing_costs_nothing_that_is_not_used():
     loaded = modules_after("from depthaware import CrossModalAttention, DaGAN; import depthaware.losses")
     assert "torch" in loaded
     assert not {"av", "accelerate", "torchmetrics", "gradio", "matplotlib"} & loaded
+
+
+def test_the_top_level_is_the_paper():
+    paper = {
+        "geometry",
+        "warp",
+        "blocks",
+        "depth",
+        "pose",
+        "alignment",
+        "keypoints",
+        "motion",
+        "attention",
+        "generator",
+    }
+    assert {path.stem for path in PACKAGE.glob("*.py")} == paper | {"discriminator", "dagan", "__init__"}
+
+
+def test_every_submodule_is_an_attribute():
+    files = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__main__.py"]
+    names = {".".join(path.with_suffix("").parts).removesuffix("__init__").rstrip(".") for path in files} - {""}
+    code = "import depthaware, operator\nfor name in {names}: operator.attrgetter(name)(depthaware)"
+    modules_after(code.format(names=sorted(names)))
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        _ = depthaware.absent
+    assert depthaware.__version__ == version("depthaware")
+
+
+def test_files_are_short():
+    limits = {PACKAGE: 250, ROOT / "integrations": 250, ROOT / "examples": 400, ROOT / "tests": 400}
+    lines = {path: len(path.read_text().splitlines()) for folder in limits for path in folder.rglob("*.py")}
+    assert not {
+        str(path): count
+        for path, count in lines.items()
+        for folder, limit in limits.items()
+        if path.is_relative_to(folder) and count > limit
+    }
 
 
 def sources() -> dict[str, str]:

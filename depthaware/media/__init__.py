@@ -1,1 +1,5 @@
 """Images, video and sound in files; atomic writes; threads that read and write ahead."""
+
+from .. import submodules
+
+__getattr__ = submodules(__name__)
