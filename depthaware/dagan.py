@@ -1,6 +1,5 @@
-"""DaGAN: the parts of the paper in order, as one model that loads, saves and animates."""
+"""DaGAN: the parts of the paper as one model, with loading and saving."""
 
-import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,17 +11,18 @@ from .generator import AttentionKind, DecoderKind, DepthAwareGenerator, SourceFe
 from .keypoints import KeypointInput, Keypoints, RGBDKeypointDetector
 from .motion import DenseMotion, DenseMotionNetwork
 from .pretrained import checkpoint, hub
+from .pretrained.config import records_options
 
 
 class SourceEncoding(NamedTuple):
-    """Everything that depends on the source alone.
+    """Features and key points of a source image, computed once per source.
 
     Attributes:
         image: (B, 3, H, W).
         small: (B, 3, h, w), the image at the motion network's resolution.
         disparity: (B, 1, H, W), or None for a model without depth.
-        keypoints: of the image.
-        features: of the generator.
+        keypoints: of the source.
+        features: of the source, from the generator's encoders.
     """
 
     image: Tensor
@@ -33,18 +33,18 @@ class SourceEncoding(NamedTuple):
 
 
 class DaGANOutput(NamedTuple):
-    """A generated frame and what led to it.
+    """A generated frame with the intermediate results that it was made from.
 
     Attributes:
         prediction: (B, 3, H, W) in [0, 1].
         deformed: (B, 3, H, W), the source under the deformation alone.
         deformation: (B, h, w, 2), backward map.
         occlusion_map: (B, 1, h, w), 1 = keep the warped source.
-        mask: (B, N+1, h, w), which motion each position follows.
+        mask: (B, N+1, h, w), weight of each sparse motion at each position.
         kp_source: key points of the source.
-        kp_driving: key points that the frame was driven by.
+        kp_driving: driving key points.
         disparity_source: (B, 1, H, W), or None for a model without depth.
-        disparity_driving: likewise; None from `drive_full`, which sees no driving image.
+        disparity_driving: likewise; None from `drive_with_details`, which gets no driving image.
     """
 
     prediction: Tensor
@@ -59,14 +59,14 @@ class DaGANOutput(NamedTuple):
 
 
 class DaGAN(nn.Module):
-    """Depth-aware talking-head generator: depth, key points, dense motion, attention, decoder.
+    """Depth-aware talking-head model: depth, key points, dense motion, attention, decoder.
 
     Every argument is JSON-able; together they are the model's `config`. The rows of the paper's Table 4: the baseline
     is ``keypoint_input="rgb", attention="none"``; "w/ FDN" ``attention="none"``; "w/ CAM" ``keypoint_input="rgb"``;
     "Ours (SA)" ``attention="self"``; DaGAN the defaults. FOMM is the baseline with ``num_keypoints=10``.
 
     Args:
-        image_size: side of the square images that the weights were trained on; others work, see `scale_factor`.
+        image_size: side of the square images that the weights were trained on; others are possible, see `scale_factor`.
         num_keypoints: N.
         keypoint_input: "rgbd", "rgb" or "depth".
         attention: "cross", "self" or "none".
@@ -75,23 +75,29 @@ class DaGAN(nn.Module):
         depth_encoder: name of any timm ResNet.
         depth_channels: widths of the depth decoder, full resolution first.
         depth_range: nearest and farthest depth that the depth network was trained with, see
-            `geometry.disparity_to_depth`; nothing but point clouds depends on it.
-        keypoint_width: block expansion of the detector's hourglass.
-        motion_width: block expansion of the motion network's hourglass.
-        hourglass_features: most channels in either hourglass.
-        hourglass_blocks: halvings in either hourglass.
-        generator_width: channels of the generator at full resolution.
-        generator_features: most channels of the generator's encoders.
-        down_blocks: halvings in the generator.
-        bottleneck_blocks: residual blocks of the plain decoder.
+            `geometry.disparity_to_depth`; only point clouds depend on it.
+        detector_block_expansion: block expansion of the detector's hourglass.
+        motion_block_expansion: block expansion of the motion network's hourglass.
+        hourglass_max_features: most channels in either hourglass.
+        num_hourglass_blocks: halvings in either hourglass.
+        generator_block_expansion: channels of the generator at full resolution.
+        generator_max_features: most channels of the generator's encoders.
+        num_down_blocks: halvings in the generator.
+        num_bottleneck_blocks: residual blocks of the plain decoder.
         scale_factor: key points and motion work at this fraction of the image size; sides must be multiples of
-            2 ** hourglass_blocks / scale_factor.
+            2 ** num_hourglass_blocks / scale_factor.
         align_corners: sampling convention that the weights were trained with, see `warp`.
+
+    Attributes:
+        card: model card (Markdown) that came with the weights, or None.
 
     Reference:
         Hong et al. 2022, figure 2.
     """
 
+    config: dict[str, Any]
+
+    @records_options
     def __init__(
         self,
         *,
@@ -104,118 +110,97 @@ class DaGAN(nn.Module):
         depth_encoder: str = "resnet18.tv_in1k",
         depth_channels: tuple[int, ...] | list[int] = (16, 32, 64, 128, 256),
         depth_range: tuple[float, float] | list[float] = (0.1, 100.0),
-        keypoint_width: int = 32,
-        motion_width: int = 64,
-        hourglass_features: int = 1024,
-        hourglass_blocks: int = 5,
-        generator_width: int = 64,
-        generator_features: int = 512,
-        down_blocks: int = 2,
-        bottleneck_blocks: int = 6,
+        detector_block_expansion: int = 32,
+        motion_block_expansion: int = 64,
+        hourglass_max_features: int = 1024,
+        num_hourglass_blocks: int = 5,
+        generator_block_expansion: int = 64,
+        generator_max_features: int = 512,
+        num_down_blocks: int = 2,
+        num_bottleneck_blocks: int = 6,
         scale_factor: float = 0.25,
         align_corners: bool = True,
     ) -> None:
-        arguments = dict(locals())
         super().__init__()
-        names = list(inspect.signature(DaGAN).parameters)
-        lists = {"depth_channels": [*depth_channels], "depth_range": [*depth_range]}
-        self.config: dict[str, Any] = {name: arguments[name] for name in names} | lists
         if not isinstance(image_size, int) or image_size < 1:
             raise ValueError(f"image_size: expected a number of pixels, got {image_size!r}")
         self.image_size = image_size
-        self.depth_range = self.config["depth_range"]
-        self.depth_net = None
-        if keypoint_input != "rgb" or attention == "cross":
-            self.depth_net = SelfSupDepthNet(depth_encoder, decoder_channels=tuple(depth_channels))
+        self.card: str | None = None
+        has_depth = keypoint_input != "rgb" or attention == "cross"
+        self.depth_net = SelfSupDepthNet(depth_encoder, decoder_channels=tuple(depth_channels)) if has_depth else None
+        hourglass: Any = dict(
+            max_features=hourglass_max_features, num_blocks=num_hourglass_blocks, scale_factor=scale_factor
+        )
         self.kp_detector = RGBDKeypointDetector(
-            num_keypoints,
-            input=keypoint_input,
-            block_expansion=keypoint_width,
-            max_features=hourglass_features,
-            num_blocks=hourglass_blocks,
-            scale_factor=scale_factor,
+            num_keypoints, input=keypoint_input, block_expansion=detector_block_expansion, **hourglass
         )
         self.dense_motion = DenseMotionNetwork(
-            num_keypoints,
-            block_expansion=motion_width,
-            max_features=hourglass_features,
-            num_blocks=hourglass_blocks,
-            scale_factor=scale_factor,
-            align_corners=align_corners,
+            num_keypoints, block_expansion=motion_block_expansion, align_corners=align_corners, **hourglass
         )
         self.generator = DepthAwareGenerator(
             attention=attention,
             decoder=decoder,
-            block_expansion=generator_width,
-            max_features=generator_features,
-            num_down_blocks=down_blocks,
-            num_bottleneck_blocks=bottleneck_blocks,
+            block_expansion=generator_block_expansion,
+            max_features=generator_max_features,
+            num_down_blocks=num_down_blocks,
+            num_bottleneck_blocks=num_bottleneck_blocks,
             blend=blend,
             align_corners=align_corners,
         )
 
+    @property
+    def depth_range(self) -> list[float]:
+        """Nearest and farthest depth, from `config`."""
+        return self.config["depth_range"]
+
     def forward(self, source_image: Tensor, driving_image: Tensor) -> DaGANOutput:
-        """Draw the source with the pose and expression of the driving image (absolute motion).
+        """Generate the source with the pose and expression of the driving image (absolute motion).
 
         Args:
             source_image: (B, 3, H, W) in [0, 1].
             driving_image: (B, 3, H, W) in [0, 1].
         """
         kp_driving, disparity = self.detect(driving_image)
-        out = self.drive_full(self.encode_source(source_image), kp_driving)
+        out = self.drive_with_details(self.encode_source(source_image), kp_driving)
         return out._replace(disparity_driving=disparity)
 
     def detect(self, image: Tensor) -> tuple[Keypoints, Tensor | None]:
         """Key points and disparity (None for a model without depth) of images (B, 3, H, W) in [0, 1]."""
-        disparity = None if self.depth_net is None else self.depth_net(image, scales=1)[0]
+        disparity = None if self.depth_net is None else self.depth_net(image, num_scales=1)[0]
         return self.kp_detector(image, disparity), disparity
 
     def detect_keypoints(self, image: Tensor) -> Keypoints:
-        """`detect` without the disparity, which is left out where the detector looks at RGB alone."""
+        """`detect` without the disparity, which is not computed where the detector's input is RGB alone."""
         return self.kp_detector(image) if self.kp_detector.input == "rgb" else self.detect(image)[0]
 
     def encode_source(self, source_image: Tensor) -> SourceEncoding:
-        """Everything that depends on the source (B, 3, H, W) alone, to be computed once."""
+        """Compute all that depends on the source (B, 3, H, W) in [0, 1] alone."""
         keypoints, disparity = self.detect(source_image)
-        return SourceEncoding(
-            source_image,
-            self.dense_motion.down(source_image),
-            disparity,
-            keypoints,
-            self.generator.encode(source_image, disparity),
-        )
+        small, features = self.dense_motion.down(source_image), self.generator.encode(source_image, disparity)
+        return SourceEncoding(source_image, small, disparity, keypoints, features)
 
     def drive(self, source: SourceEncoding, kp_driving: Keypoints, *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Frames (B, 3, H, W) in [0, 1] of one source (batch 1, or B) under B sets of driving key points.
+        """Generate frames (B, 3, H, W) in [0, 1] of one source (batch 1, or B) under B sets of driving key points.
 
-        `dtype` is that of the generator's work (automatic mixed precision); motion is always float32.
+        `dtype` is that of the generator (automatic mixed precision); motion is always float32.
         """
         if dtype == torch.float32:
-            return self.drive_full(source, kp_driving).prediction
+            return self.drive_with_details(source, kp_driving).prediction
         motion = self.estimate_motion(source, kp_driving)
         with torch.autocast(source.image.device.type, dtype):
             return self.generator.decode(source.image, source.features, motion).prediction
 
     def estimate_motion(self, source: SourceEncoding, kp_driving: Keypoints) -> DenseMotion:
-        """The dense motion of `drive`, from the source to B sets of driving key points."""
+        """Estimate the dense motion of `drive`, from the source to B sets of driving key points."""
         small = source.small.expand(kp_driving.value.shape[0], -1, -1, -1)
         return self.dense_motion.forward_downsampled(small, source.keypoints, kp_driving)
 
-    def drive_full(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
-        """`drive`, with everything that led to the frames."""
+    def drive_with_details(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
+        """`drive` in float32, with the intermediate results."""
         motion = self.estimate_motion(source, kp_driving)
         frame = self.generator.decode(source.image, source.features, motion)
-        return DaGANOutput(
-            prediction=frame.prediction,
-            deformed=frame.deformed,
-            deformation=motion.deformation,
-            occlusion_map=motion.occlusion_map,
-            mask=motion.mask,
-            kp_source=source.keypoints,
-            kp_driving=kp_driving,
-            disparity_source=source.disparity,
-            disparity_driving=None,
-        )
+        dense = (motion.deformation, motion.occlusion_map, motion.mask)
+        return DaGANOutput(*frame, *dense, source.keypoints, kp_driving, source.disparity, None)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "DaGAN":
@@ -228,15 +213,7 @@ class DaGAN(nn.Module):
         Raises:
             ValueError: if nothing is found under that name, or config and weights do not fit this class or each other.
         """
-        folder = hub.find(name, revision=revision)
-        config = hub.read_config(folder)
-        try:
-            model = cls(**config)
-        except Exception as error:  # whatever an unknown option, or an impossible value, breaks first
-            raise ValueError(f"{folder / hub.CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
-        hub.load_weights(model, folder)
-        model.card = hub.read_card(folder)
-        return model.eval()
+        return hub.load(cls, name, revision)
 
     @classmethod
     def from_checkpoint(
@@ -254,24 +231,20 @@ class DaGAN(nn.Module):
         """
         config, tensors = checkpoint.read_model(path, depth_dir, align_corners=align_corners)
         model = cls(**config)
-        hub.check_fit(model.state_dict(), tensors, str(path))
-        model.load_state_dict(tensors)
+        hub.fill(model, tensors, str(path))
         model.card = hub.converted_card(Path(path).name, model.config)
         return model.eval()
-
-    card: str | None = None
-    """The model card (Markdown) that came with the weights."""
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
         """Write config.json, model.safetensors and README.md, the model card.
 
         Args:
-            folder: made if absent.
+            folder: created if absent.
             card: Markdown with license and training facts; the card that came with the weights, or a bare one, if None.
             dtype: of the floating-point weights on disk; float16 halves the file.
         """
         hub.save(self, Path(folder), self.config, card or self.card, dtype)
 
     def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
-        """Upload what `save_pretrained` writes to Hub repository `repo_id`, made if absent; return the commit's URL."""
+        """Upload the files of `save_pretrained` to a Hub repository, created if absent; return the commit's URL."""
         return hub.push(self, repo_id, self.config, card or self.card, private)

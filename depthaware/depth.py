@@ -40,18 +40,18 @@ class SelfSupDepthNet(nn.Module):
         self.fuse = nn.ModuleList(_reflect_conv(widths[i] + skips[i], widths[i]) for i in range(5))
         self.heads = nn.ModuleList(_reflect_conv(widths[i], 1) for i in range(4))
 
-    def forward(self, image: Tensor, *, scales: int = 4) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, *, num_scales: int = 4) -> tuple[Tensor, ...]:
         """Disparity pyramid, finest first.
 
         Args:
             image: (B, 3, H, W) in [0, 1]; H and W multiples of 32, at least 64.
-            scales: how many of the (up to 4) levels to compute; inference needs 1.
+            num_scales: number of levels to compute, finest first, 1 to 4; inference needs 1.
 
         Returns:
-            `scales` tensors (B, 1, H / 2^s, W / 2^s) in (0, 1); `geometry.disparity_to_depth` turns them into depth.
+            `num_scales` tensors (B, 1, H / 2^s, W / 2^s) in (0, 1); `geometry.disparity_to_depth` turns them into depth.
         """
-        if not 1 <= scales <= len(self.heads):
-            raise ValueError(f"scales: expected 1 to {len(self.heads)}, got {scales}")
+        if not 1 <= num_scales <= len(self.heads):
+            raise ValueError(f"num_scales: expected 1 to {len(self.heads)}, got {num_scales}")
         features = self.encoder(normalize(image))
         disparities: list[Tensor] = []
         x = features[-1]
@@ -60,7 +60,7 @@ class SelfSupDepthNet(nn.Module):
             if level > 0:
                 x = torch.cat((x, features[level - 1]), dim=1)
             x = F.elu(self.fuse[level](x))
-            if level < scales:
+            if level < num_scales:
                 disparities.append(self._disparity(level, x))
         return tuple(reversed(disparities))
 

@@ -45,23 +45,23 @@ TINY = {
     "blend": True,
     "depth_encoder": "test_resnet",
     "depth_channels": [8, 16, 24, 32, 64],
-    "keypoint_width": 16,
-    "motion_width": 16,
-    "hourglass_features": 128,
-    "hourglass_blocks": 4,
-    "generator_width": 12,
-    "generator_features": 96,
-    "down_blocks": 3,
-    "bottleneck_blocks": 3,
+    "detector_block_expansion": 16,
+    "motion_block_expansion": 16,
+    "hourglass_max_features": 128,
+    "num_hourglass_blocks": 4,
+    "generator_block_expansion": 12,
+    "generator_max_features": 96,
+    "num_down_blocks": 3,
+    "num_bottleneck_blocks": 3,
 }
 MINI = TINY | {
-    "keypoint_width": 8,
-    "motion_width": 8,
-    "hourglass_features": 64,
-    "generator_width": 8,
-    "generator_features": 64,
-    "down_blocks": 2,
-    "bottleneck_blocks": 2,
+    "detector_block_expansion": 8,
+    "motion_block_expansion": 8,
+    "hourglass_max_features": 64,
+    "generator_block_expansion": 8,
+    "generator_max_features": 64,
+    "num_down_blocks": 2,
+    "num_bottleneck_blocks": 2,
 }
 # Options of `DaGAN`, and the discriminator's width; "mini" is for ablation.py, with the depth network of "tiny".
 NETWORKS: dict[str, tuple[dict[str, Any], int]] = {"mini": (MINI, 8), "tiny": (TINY, 16), "paper": ({}, 64)}
@@ -213,7 +213,7 @@ def load_depth(model: DaGAN, folder: Path) -> None:
         raise ValueError(f"--depth {folder}: expected a folder of train_depth.py, found no {path.name}")
     load_tensors(model.depth_net, path)
     made_by = json.loads((folder / "options.json").read_text())
-    model.depth_range = model.config["depth_range"] = [made_by["near"], made_by["far"]]
+    model.config["depth_range"] = [made_by["near"], made_by["far"]]
 
 
 def discriminator(options: Options, model: DaGAN) -> MultiScaleDiscriminator | None:

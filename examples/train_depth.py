@@ -73,7 +73,7 @@ class Prediction(nn.Module):
     def forward(self, target: Tensor, pairs: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, ...], Pose | None]:
         """Disparities of the target, finest first, and the motion from the first frame of each pair to the second."""
         pose = None if self.pose_net is None else self.pose_net(*pairs)
-        return self.depth_net(target, scales=self.scales), pose
+        return self.depth_net(target, num_scales=self.scales), pose
 
 
 class Cameras(NamedTuple):
@@ -244,7 +244,7 @@ def look(this: Run, images: int, model: Prediction, frames: tuple[Tensor, ...]) 
     """A sheet to look at: three frames, and the disparity of the middle one."""
     if not this.main:
         return
-    disparity = model.depth_net(frames[1].to(this.device), scales=1)[0].cpu()
+    disparity = model.depth_net(frames[1].to(this.device), num_scales=1)[0].cpu()
     low, high = disparity.flatten(1).quantile(torch.tensor([0.01, 0.99]), dim=1).view(2, -1, 1, 1, 1)
     columns = [*frames, ((disparity - low) / (high - low)).clamp(0, 1).expand(-1, 3, -1, -1)]
     this.folder.sheet(images, np.vstack(np.concatenate([to_uint8(column) for column in columns], axis=2)))

@@ -16,13 +16,13 @@ TINY = dict(
     num_keypoints=5,
     depth_encoder="test_resnet.r160_in1k",
     depth_channels=[4, 4, 8, 8, 8],
-    keypoint_width=4,
-    motion_width=4,
-    hourglass_features=16,
-    hourglass_blocks=2,
-    generator_width=4,
-    generator_features=16,
-    bottleneck_blocks=1,
+    detector_block_expansion=4,
+    motion_block_expansion=4,
+    hourglass_max_features=16,
+    num_hourglass_blocks=2,
+    generator_block_expansion=4,
+    generator_max_features=16,
+    num_bottleneck_blocks=1,
 )
 
 

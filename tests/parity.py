@@ -103,7 +103,7 @@ def _depth(arrays: Arrays, golden: Path, folder: Path, layers: int) -> Arrays:
     options, state = read_depth(write_depth(golden, folder / "depth", layers))
     net = SelfSupDepthNet(**options).eval()
     net.load_state_dict(state)
-    found = {f"disp{layers}_driving_scale0": net(image(arrays, "driving_image"), scales=1)[0]}
+    found = {f"disp{layers}_driving_scale0": net(image(arrays, "driving_image"), num_scales=1)[0]}
     for scale, disparity in enumerate(net(image(arrays, "source_image"))):
         found[f"disp{layers}_source_scale{scale}"] = disparity
     return found
@@ -140,7 +140,7 @@ def plain(arrays: Arrays, golden: Path, folder: Path, change: Change) -> Arrays:
     hook = model.generator.attention.register_forward_pre_hook(lambda _, inputs: attended.extend(inputs))
     source = model.encode_source(image(arrays, "source_image"))
     kp_driving, _ = model.detect(image(arrays, "driving_image"))
-    out = model.drive_full(source, kp_driving)
+    out = model.drive_with_details(source, kp_driving)
     hook.remove()
     motion: DenseMotion = model.dense_motion(source.image, out.kp_source, kp_driving)
     rows = model.generator.attention.attention_map(*attended, queries=torch.arange(0, 4096, 512)).flatten(2)

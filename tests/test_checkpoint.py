@@ -28,14 +28,14 @@ from depthaware.pretrained.checkpoint import load, read_depth, read_discriminato
 SMALL = {
     "num_keypoints": 3,
     "depth_channels": [4, 4, 4, 8, 8],
-    "keypoint_width": 4,
-    "motion_width": 4,
-    "hourglass_features": 8,
-    "hourglass_blocks": 2,
-    "generator_width": 4,
-    "generator_features": 8,
-    "down_blocks": 2,
-    "bottleneck_blocks": 2,
+    "detector_block_expansion": 4,
+    "motion_block_expansion": 4,
+    "hourglass_max_features": 8,
+    "num_hourglass_blocks": 2,
+    "generator_block_expansion": 4,
+    "generator_max_features": 8,
+    "num_down_blocks": 2,
+    "num_bottleneck_blocks": 2,
     "scale_factor": 0.5,
     "align_corners": False,
 }
@@ -144,7 +144,7 @@ def test_convert_from_end_to_end(kind, depth_dirs, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "x.pth.tar"), *options, "--output", str(tmp_path / "out")]) == 0
     assert str(tmp_path / "out") in capsys.readouterr().out
     loaded = DaGAN.from_pretrained(tmp_path / "out")
-    ignored = {"bottleneck_blocks": 6} if loaded.config["decoder"] == "spade" else {}
+    ignored = {"num_bottleneck_blocks": 6} if loaded.config["decoder"] == "spade" else {}
     ignored |= {} if depth_dir else {"depth_channels": [16, 32, 64, 128, 256]}
     assert loaded.config == net.config | ignored
     assert (

@@ -20,18 +20,18 @@ def test_the_pyramid_halves_and_lies_between_zero_and_one(size):
     assert all(d.min() > 0 and d.max() < 1 for d in pyramid)
 
 
-@pytest.mark.parametrize("scales", [1, 2, 3])
-def test_fewer_scales_are_the_finest_of_all(scales):
+@pytest.mark.parametrize("num_scales", [1, 2, 3])
+def test_fewer_scales_are_the_finest_of_all(num_scales):
     model, image = network(), torch.rand(1, 3, 64, 64)
-    some = model(image, scales=scales)
-    assert len(some) == scales
+    some = model(image, num_scales=num_scales)
+    assert len(some) == num_scales
     assert all(torch.equal(a, b) for a, b in zip(some, model(image), strict=False))
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet18.tv_in1k", "resnet50", "test_resnet"])
 def test_any_timm_resnet_will_do(encoder):
     model = network(encoder)
-    assert model(torch.rand(1, 3, 64, 64), scales=1)[0].shape == (1, 1, 64, 64)
+    assert model(torch.rand(1, 3, 64, 64), num_scales=1)[0].shape == (1, 1, 64, 64)
     assert not any(".fc." in key for key in model.state_dict())  # no classifier
 
 
@@ -66,6 +66,6 @@ def test_impossible_options_are_refused_by_name():
         SelfSupDepthNet("test_vit")
     with pytest.raises(ValueError, match="decoder_channels: expected 5 widths, got 2"):
         SelfSupDepthNet("test_resnet", decoder_channels=(4, 8))
-    for scales in (0, 5):
-        with pytest.raises(ValueError, match=f"scales: expected 1 to 4, got {scales}"):
-            network()(torch.zeros(1, 3, 64, 64), scales=scales)
+    for num_scales in (0, 5):
+        with pytest.raises(ValueError, match=f"num_scales: expected 1 to 4, got {num_scales}"):
+            network()(torch.zeros(1, 3, 64, 64), num_scales=num_scales)

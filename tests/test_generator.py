@@ -12,14 +12,14 @@ NARROW = dict(
     num_keypoints=4,
     depth_encoder="test_resnet",
     depth_channels=[4, 4, 8, 8, 16],
-    keypoint_width=4,
-    motion_width=4,
-    hourglass_features=16,
-    generator_width=4,
-    generator_features=16,
-    bottleneck_blocks=1,
+    detector_block_expansion=4,
+    motion_block_expansion=4,
+    hourglass_max_features=16,
+    generator_block_expansion=4,
+    generator_max_features=16,
+    num_bottleneck_blocks=1,
 )
-SMALL = NARROW | dict(hourglass_blocks=2)  # sides in multiples of 32, because of the depth network
+SMALL = NARROW | dict(num_hourglass_blocks=2)  # sides in multiples of 32, because of the depth network
 TABLE_4 = {
     "baseline": dict(keypoint_input="rgb", attention="none"),
     "w/ FDN": dict(attention="none"),
@@ -148,7 +148,7 @@ def test_every_row_of_table_4_runs_and_streaming_is_the_batch(row):
     torch.testing.assert_close(batch, out.prediction, atol=1e-5, rtol=1e-4)
     apart = Keypoints(2 * torch.rand(3, *out.kp_driving.value.shape[1:]) - 1)
     with torch.no_grad():
-        assert model.drive_full(source, apart).deformed.std(0).max() > 1e-3
+        assert model.drive_with_details(source, apart).deformed.std(0).max() > 1e-3
 
 
 @pytest.mark.parametrize("decoder", ["plain", "spade"])

@@ -25,8 +25,8 @@ MODELS = {
     "baseline": {"attention": "none", "keypoint_input": "rgb"},
     "spade": {"decoder": "spade"},
     "blend": {"blend": True},
-    "one halving": {"down_blocks": 1},
-    "no halving": {"down_blocks": 0},
+    "one halving": {"num_down_blocks": 1},
+    "no halving": {"num_down_blocks": 0},
     "sampling of the release": {"align_corners": False},
     "ResNet with a plain stem": {"depth_encoder": "resnet18"},
     "norms with activations in them": {"depth_encoder": "resnetv2_18"},
@@ -85,8 +85,8 @@ def test_every_kind_of_model_computes_the_same(options):
     fast = optimize(model)
     source, driving = torch.rand(1, 3, 64, 64), torch.rand(3, 3, 64, 64)
     kp_driving = model.detect_keypoints(driving)
-    expected = model.drive_full(model.encode_source(source), kp_driving)
-    found = fast.drive_full(fast.encode_source(source), fast.detect_keypoints(driving))
+    expected = model.drive_with_details(model.encode_source(source), kp_driving)
+    found = fast.drive_with_details(fast.encode_source(source), fast.detect_keypoints(driving))
     for name in ("prediction", "deformed", "deformation", "occlusion_map", "disparity_source"):
         if getattr(expected, name) is not None:
             torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-5, rtol=1e-4)

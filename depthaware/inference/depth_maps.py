@@ -44,7 +44,7 @@ def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
     # The network halves five times; four times as long as wide is as far as it makes sense to go.
     size = [min(max(round(side * scale / 32) * 32, 64), 4 * model.image_size) for side in pixels.shape[-2:]]
     small = F.interpolate(pixels, size, mode="bilinear", antialias=True).to(device)
-    return F.interpolate(depth_net(small, scales=1)[0], pixels.shape[-2:], mode="bilinear")
+    return F.interpolate(depth_net(small, num_scales=1)[0], pixels.shape[-2:], mode="bilinear")
 
 
 def gray_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:

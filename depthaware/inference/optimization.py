@@ -162,9 +162,9 @@ class _DepthNet(SelfSupDepthNet):
         head: Any = net.heads[0]
         self.head = PhaseConv(head)
 
-    def forward(self, image: Tensor, *, scales: int = 1) -> tuple[Tensor, ...]:
-        if scales != 1:
-            raise ValueError(f"scales: expected 1 of an optimized network, got {scales}")
+    def forward(self, image: Tensor, *, num_scales: int = 1) -> tuple[Tensor, ...]:
+        if num_scales != 1:
+            raise ValueError(f"num_scales: expected 1 of an optimized network, got {num_scales}")
         features = self.encoder(normalize(image))
         x = features[-1]
         for level in (4, 3, 2, 1):

@@ -214,15 +214,15 @@ def _model_options(tensors: Tensors, path: str | Path) -> dict[str, Any]:
         "keypoint_input": {1: "depth", 3: "rgb", 4: "rgbd"}[channels],
         "attention": _attention(tensors),
         "decoder": "spade" if spade else "plain",
-        "keypoint_width": kp[0],
-        "motion_width": motion[0],
-        "hourglass_features": max(kp[1], motion[1]),
-        "hourglass_blocks": _same("number of hourglass blocks", kp[2], motion[2], path),
-        "generator_width": _shape(tensors, "generator.appearance_encoder.first.conv.weight", path)[0],
-        "generator_features": _shape(tensors, last, path)[0],
-        "down_blocks": down_blocks,
+        "detector_block_expansion": kp[0],
+        "motion_block_expansion": motion[0],
+        "hourglass_max_features": max(kp[1], motion[1]),
+        "num_hourglass_blocks": _same("number of hourglass blocks", kp[2], motion[2], path),
+        "generator_block_expansion": _shape(tensors, "generator.appearance_encoder.first.conv.weight", path)[0],
+        "generator_max_features": _shape(tensors, last, path)[0],
+        "num_down_blocks": down_blocks,
     }
-    return options if spade else options | {"bottleneck_blocks": _count(tensors, "generator.decoder.bottleneck.")}
+    return options if spade else options | {"num_bottleneck_blocks": _count(tensors, "generator.decoder.bottleneck.")}
 
 
 def _attention(tensors: Tensors) -> str:

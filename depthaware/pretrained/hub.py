@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +13,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from .config import with_current_names
+
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+Model = TypeVar("Model", bound=Any)
 _BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
 _BARE_CARD = """---
 library_name: depthaware
@@ -96,6 +99,19 @@ def _reason(error: Exception) -> str:
     )
 
 
+def load(model_class: type[Model], name: str | Path, revision: str | None = None) -> Model:
+    """Build a model from a folder of weights, in eval mode, with its card in `model.card`."""
+    folder = find(name, revision=revision)
+    options = with_current_names(read_config(folder))
+    try:
+        model = model_class(**options)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is timm's, for an unknown encoder
+        raise ValueError(f"{folder / CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
+    load_weights(model, folder)
+    model.card = read_card(folder)
+    return model.eval()
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The options in config.json."""
     path = folder / CONFIG
@@ -130,7 +146,12 @@ def load_tensors(model: nn.Module, path: Path) -> None:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-    check_fit(model.state_dict(), tensors, str(path))
+    fill(model, tensors, str(path))
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """Copy tensors into `model` after `check_fit`; errors begin with `name`."""
+    check_fit(model.state_dict(), tensors, name)
     model.load_state_dict(tensors)
 
 

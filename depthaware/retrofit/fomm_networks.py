@@ -95,12 +95,12 @@ def _stated(params: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     motion = generator["dense_motion_params"]
     names = {
         "num_keypoints": (params["common_params"], "num_kp"),
-        "keypoint_width": (detector, "block_expansion"),
-        "motion_width": (motion, "block_expansion"),
-        "generator_width": (generator, "block_expansion"),
-        "hourglass_blocks": (detector, "num_blocks"),
-        "down_blocks": (generator, "num_down_blocks"),
-        "bottleneck_blocks": (generator, "num_bottleneck_blocks"),
+        "detector_block_expansion": (detector, "block_expansion"),
+        "motion_block_expansion": (motion, "block_expansion"),
+        "generator_block_expansion": (generator, "block_expansion"),
+        "num_hourglass_blocks": (detector, "num_blocks"),
+        "num_down_blocks": (generator, "num_down_blocks"),
+        "num_bottleneck_blocks": (generator, "num_bottleneck_blocks"),
     }
     scale = "scale_factor", motion.get("scale_factor", 1)
     return {option: (name, part[name]) for option, (part, name) in names.items()} | {"scale_factor": scale}

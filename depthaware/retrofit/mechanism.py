@@ -144,7 +144,7 @@ def _add(site: nn.Module, x: Tensor) -> Tensor:
 
 def _disparity(depth_net: nn.Module, image: Tensor) -> Tensor:
     """(B, 1, H, W) for images (B, 3, H, W), whatever the resolution that the network works at."""
-    found = depth_net(image, scales=1) if isinstance(depth_net, SelfSupDepthNet) else depth_net(image)
+    found = depth_net(image, num_scales=1) if isinstance(depth_net, SelfSupDepthNet) else depth_net(image)
     disparity = found[0] if isinstance(found, (tuple, list)) else found
     if disparity.ndim != 4 or disparity.shape[:2] != (len(image), 1):
         raise ValueError(f"depth_net: expected a disparity ({len(image)}, 1, h, w), got {tuple(disparity.shape)}")

@@ -230,9 +230,9 @@ def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: tor
     feature = fast.generator._warp(encoded.features.appearance, motion)
     depth_net, generator, features = fast.depth_net, fast.generator, encoded.features
     assert depth_net is not None and generator.attention is not None and features.depth is not None
-    disparity = depth_net(driving, scales=1)[0]
+    disparity = depth_net(driving, num_scales=1)[0]
     parts: dict[str, Callable[[], object]] = {
-        "depth": lambda: depth_net(driving, scales=1),
+        "depth": lambda: depth_net(driving, num_scales=1),
         "key points": lambda: fast.kp_detector(driving, disparity),
         "dense motion": lambda: fast.estimate_motion(encoded, kp),
         "attention": lambda: generator.attention(features.depth, feature),  # type: ignore[misc]

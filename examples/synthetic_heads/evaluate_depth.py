@@ -115,7 +115,7 @@ def load_depth(weights: str) -> DepthModel:
 @torch.no_grad()
 def predict(model: DepthModel, images: Tensor, batch: int = 16) -> Tensor:
     """Depth (T, 1, S, S) of frames (T, 3, S, S), which the network sees at its own size."""
-    disparities = [model.net(_fit(some, model.size), scales=1)[0] for some in images.split(batch)]
+    disparities = [model.net(_fit(some, model.size), num_scales=1)[0] for some in images.split(batch)]
     disparity = _fit(torch.cat(disparities), images.shape[-1])
     return disparity_to_depth(disparity, min_depth=model.near, max_depth=model.far)
 
