@@ -1,4 +1,4 @@
-"""Relative camera motion and intrinsics of two frames, learned together with the depth network."""
+"""Relative camera motion and intrinsics of two frames, trained together with the depth network."""
 
 from typing import Literal, NamedTuple
 
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from .depth import normalize, resnet_encoder
 from .geometry import pose_matrix
+
+Intrinsics = Literal["bounded", "released"]
 
 
 class Pose(NamedTuple):
@@ -24,21 +26,21 @@ class Pose(NamedTuple):
     K: Tensor
 
     def matrix(self) -> Tensor:
-        """(B, 4, 4): takes points of the earlier frame's camera to the later frame's."""
+        """Rigid motion (B, 4, 4) from the earlier frame's camera coordinates to the later frame's."""
         return pose_matrix(self.axis_angle, self.translation)
 
 
 class PoseNet(nn.Module):
-    """Pose and intrinsics of a frame pair; the face is the rigid scene that the camera moves around.
+    """Network for relative pose and intrinsics of a frame pair, with the face as the rigid scene.
 
     Args:
         encoder: name of any timm ResNet.
         pretrained: download the encoder's ImageNet weights.
-        principal_point: "centered" starts at the image center and stays within a tenth of the side around it; its focal
-            length stays within 0.8 and 3 times the side, as portrait lenses do, and starts at 1.55. Neither can be seen
-            in a face that hardly turns, and both would run off to explain what depth should.
-            "released" is the head of the authors' released weights, there to load them: a point that lies always right
-            of and below the center, and any focal length.
+        intrinsics: "bounded": the principal point starts at the image center and stays within a tenth of the side
+            around it; the focal length starts at 1.55 times the side and stays within 0.8 and 3 times, as with portrait
+            lenses. Both are unobservable under small rotations; unbounded, they absorb depth error.
+            "released": the heads of the authors' released weights, for loading them: a principal point always right of
+            and below the center, any focal length, and a second motion that is not used.
 
     Reference:
         Hong et al. 2022, section 3.1, eq. 1.
@@ -49,21 +51,21 @@ class PoseNet(nn.Module):
         encoder: str = "resnet18.tv_in1k",
         *,
         pretrained: bool = False,
-        principal_point: Literal["centered", "released"] = "centered",
+        intrinsics: Intrinsics = "bounded",
     ) -> None:
         super().__init__()
-        if principal_point not in ("centered", "released"):
-            raise ValueError(f"principal_point: expected 'centerd' or 'released', got {principal_point!r}")
-        self.principal_point = principal_point
+        if intrinsics not in ("bounded", "released"):
+            raise ValueError(f"intrinsics: expected 'bounded' or 'released', got {intrinsics!r}")
+        self.intrinsics = intrinsics
         self.encoder, channels = resnet_encoder(encoder, in_channels=6, pretrained=pretrained)
         self.squeeze = nn.Conv2d(channels[-1], 256, 1)
         self.conv1 = nn.Conv2d(256, 256, 3, padding=1)
         self.conv2 = nn.Conv2d(256, 256, 3, padding=1)
-        # The released head predicts a second pair that nothing reads; kept so that its weights fit.
-        self.motion = nn.Conv2d(256, 6 if principal_point == "centered" else 12, 1)
+        # The released head predicts a second, unused motion; kept so that its weights fit.
+        self.motion = nn.Conv2d(256, 6 if intrinsics == "bounded" else 12, 1)
         self.focal = nn.Conv2d(256, 2, 3, padding=1)
         self.center = nn.Conv2d(256, 2, 3, padding=1)
-        if principal_point == "centered":
+        if intrinsics == "bounded":
             for parameter in (*self.center.parameters(), *self.focal.parameters()):
                 nn.init.zeros_(parameter)
 
@@ -77,7 +79,7 @@ class PoseNet(nn.Module):
         if earlier.shape != later.shape:
             raise ValueError(f"later: expected the shape of earlier {tuple(earlier.shape)}, got {tuple(later.shape)}")
         feature = self._features(earlier, later)
-        with torch.autocast(feature.device.type, enabled=False):  # which would round coordinates
+        with torch.autocast(feature.device.type, enabled=False):  # autocast would round coordinates
             feature = feature.to(self.motion.weight.dtype)
             motion = self._motion(feature)[:, 0]
             return Pose(motion[:, :3], motion[:, 3:], self._intrinsics(feature, *earlier.shape[-2:]))
@@ -94,7 +96,7 @@ class PoseNet(nn.Module):
     def _intrinsics(self, feature: Tensor, height: int, width: int) -> Tensor:
         size = feature.new_tensor([width, height])
         focal, center = self.focal(feature), self.center(feature)
-        if self.principal_point == "centered":
+        if self.intrinsics == "bounded":
             focal = 0.8 * (3.0 / 0.8) ** torch.sigmoid(focal.mean((2, 3))) * size
             # Pixel centers are integers, so the center of the image is (W - 1) / 2.
             center = (0.4 + 0.2 * torch.sigmoid(center.mean((2, 3)))) * (size - 1)

@@ -198,11 +198,11 @@ def test_what_training_leaves_beside_the_weights_does_not_matter(legacy, tmp_pat
 
 
 def test_a_pose_network_is_read(tmp_path):
-    net = PoseNet("resnet18.tv_in1k", principal_point="released")
+    net = PoseNet("resnet18.tv_in1k", intrinsics="released")
     options, state = read_pose(write_depth(tmp_path, net, ("pose_encoder", "pose")))
     loaded = PoseNet(**options)
     loaded.load_state_dict(state)
-    assert loaded.principal_point == "released"
+    assert loaded.intrinsics == "released"
     torch.testing.assert_close(loaded.state_dict(), net.state_dict(), rtol=0, atol=0)
 
 

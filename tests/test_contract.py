@@ -85,7 +85,7 @@ CASES = {
     "Hourglass": Case(Hourglass, dict(in_channels=3, **HOURGLASS), images),
     "SelfSupDepthNet": Case(SelfSupDepthNet, DEPTH, images),
     "PoseNet": Case(PoseNet, dict(encoder="test_resnet"), lambda: images(2)),
-    "PoseNet released": Case(PoseNet, dict(encoder="test_resnet", principal_point="released"), lambda: images(2)),
+    "PoseNet released": Case(PoseNet, dict(encoder="test_resnet", intrinsics="released"), lambda: images(2)),
     "RGBDKeypointDetector rgbd": detector("rgbd"),
     "RGBDKeypointDetector rgb": detector("rgb"),
     "RGBDKeypointDetector depth": detector("depth"),

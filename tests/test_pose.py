@@ -38,9 +38,9 @@ def test_no_camera_runs_off(size, bias, center, focal):
     torch.testing.assert_close(K[0, [0, 1], [0, 1]], focal * sides)
 
 
-@pytest.mark.parametrize("head", ["centered", "released"])
+@pytest.mark.parametrize("head", ["bounded", "released"])
 def test_intrinsics_are_a_camera_and_the_pose_is_rigid_and_starts_small(head):
-    pose = network(principal_point=head)(*torch.rand(2, 2, 3, 64, 96))
+    pose = network(intrinsics=head)(*torch.rand(2, 2, 3, 64, 96))
     focal = pose.K[:, [0, 1], [0, 1]]
     assert (focal > 0).all()
     expected = torch.zeros(2, 3, 3)
@@ -53,13 +53,13 @@ def test_intrinsics_are_a_camera_and_the_pose_is_rigid_and_starts_small(head):
 
 
 def test_the_released_head_lies_right_of_and_below_the_center():
-    K = network(principal_point="released")(*torch.rand(2, 2, 3, 64, 96)).K
+    K = network(intrinsics="released")(*torch.rand(2, 2, 3, 64, 96)).K
     assert (K[:, 0, 2] > 48).all() and (K[:, 1, 2] > 32).all()
 
 
-@pytest.mark.parametrize("head", ["centered", "released"])
+@pytest.mark.parametrize("head", ["bounded", "released"])
 def test_a_reprojection_teaches_pose_and_intrinsics(head):
-    model = network(principal_point=head)
+    model = network(intrinsics=head)
     earlier, later = torch.rand(2, 2, 3, 64, 64)
     pose = model(earlier, later)
     pose.K.retain_grad()
@@ -81,8 +81,8 @@ def test_the_order_of_the_frames_matters():
 
 def test_what_cannot_work_is_refused_by_name():
     frame = torch.zeros(1, 3, 64, 64)
-    with pytest.raises(ValueError, match="principal_point: expected 'centerd' or 'released', got 'left'"):
-        network(principal_point="left")
+    with pytest.raises(ValueError, match="intrinsics: expected 'bounded' or 'released', got 'left'"):
+        network(intrinsics="left")
     with pytest.raises(ValueError, match="image: expected height and width in multiples of 32, got 64 x 72"):
         network()(*torch.zeros(2, 1, 3, 64, 72))
     with pytest.raises(

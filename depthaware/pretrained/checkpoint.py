@@ -153,7 +153,7 @@ def read_pose(folder: str | Path) -> Converted:
     decoder_path = Path(folder) / "pose.pth"
     name, _, encoder = _read_encoder(Path(folder) / "pose_encoder.pth", 6)
     decoder = rename(_tensors(load(decoder_path), decoder_path), _POSE_DECODER, decoder_path)
-    return {"encoder": f"{name}.tv_in1k", "principal_point": "released"}, encoder | decoder
+    return {"encoder": f"{name}.tv_in1k", "intrinsics": "released"}, encoder | decoder
 
 
 def read_discriminator(path: str | Path) -> Converted:
