@@ -1,4 +1,4 @@
-"""Face depth without depth labels: a ResNet encoder and a decoder that puts out a disparity pyramid."""
+"""Self-supervised face depth network: a ResNet encoder and a decoder with a disparity pyramid."""
 
 from typing import Any
 
@@ -11,11 +11,10 @@ from .blocks import check_size
 
 
 class SelfSupDepthNet(nn.Module):
-    """Disparity of an image (the paper's face depth network F_d), learned from video with `losses.photometric`.
+    """Predicts the disparity of an image (the paper's face depth network F_d), trained on video by `losses`.
 
     Args:
-        encoder: name of any timm ResNet; ``resnet18.tv_in1k`` and ``resnet50.tv_in1k`` are those with torchvision's
-            weights.
+        encoder: name of any timm ResNet; the suffix ``.tv_in1k`` means torchvision's weights.
         pretrained: download the encoder's ImageNet weights, on which the paper builds.
         decoder_channels: widths of the decoder from full resolution to 1/16.
 
@@ -48,7 +47,7 @@ class SelfSupDepthNet(nn.Module):
             num_scales: number of levels to compute, finest first, 1 to 4; inference needs 1.
 
         Returns:
-            `num_scales` tensors (B, 1, H / 2^s, W / 2^s) in (0, 1); `geometry.disparity_to_depth` turns them into depth.
+            `num_scales` tensors (B, 1, H / 2^s, W / 2^s) in (0, 1), see `geometry.disparity_to_depth`.
         """
         if not 1 <= num_scales <= len(self.heads):
             raise ValueError(f"num_scales: expected 1 to {len(self.heads)}, got {num_scales}")
@@ -65,12 +64,12 @@ class SelfSupDepthNet(nn.Module):
         return tuple(reversed(disparities))
 
     def _disparity(self, level: int, feature: Tensor) -> Tensor:
-        with torch.autocast(feature.device.type, enabled=False):  # bfloat16 would put out steps instead of slopes
+        with torch.autocast(feature.device.type, enabled=False):  # bfloat16 would quantize slopes to steps
             return torch.sigmoid(self.heads[level](feature.to(next(self.heads[level].parameters()).dtype)))
 
 
 def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> tuple[nn.Module, list[int]]:
-    """A timm ResNet that returns its five feature maps at 1/2, 1/4, ..., 1/32, and their channels."""
+    """Build a timm ResNet that returns its feature maps at 1/2, 1/4, ..., 1/32, and list their channels."""
     model: Any = timm.create_model(name, pretrained=pretrained, features_only=True, in_chans=in_channels)
     if model.feature_info.reduction() != [2, 4, 8, 16, 32]:
         raise ValueError(
@@ -80,7 +79,7 @@ def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> 
 
 
 def normalize(image: Tensor) -> Tensor:
-    """Shift and scale an image in [0, 1] as the depth and pose encoders expect it; refuses sides they cannot halve."""
+    """Normalize an image in [0, 1] for the depth and pose encoders: (x - 0.45) / 0.225; checks its size."""
     check_size(image, 32, "image")
     if min(image.shape[-2:]) < 64:  # reflection padding needs two pixels at 1/32
         raise ValueError(f"image: expected sides of at least 64, got {image.shape[-2]} x {image.shape[-1]}")

@@ -16,7 +16,8 @@ from depthaware.generator import SPADEDecoder
 from depthaware.inference.optimization import optimize
 from depthaware.keypoints import Keypoints
 from depthaware.motion import sparse_motion
-from depthaware.pretrained.checkpoint import _GENERATOR, read_depth, rename
+from depthaware.pretrained.checkpoint import read_depth
+from depthaware.pretrained.renaming import GENERATOR, rename
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -110,7 +111,7 @@ def test_spectral_norm_is_its_formula():
     theirs = tensors(GOLDEN, "SPADEDepthAwareGenerator", "generator", salt="another")
     theirs = {key: value for key, value in theirs.items() if key.startswith("decoder.")}
     decoder = SPADEDecoder(256, 64, 2).eval()
-    ours = rename(theirs, _GENERATOR, "test")
+    ours = rename(theirs, GENERATOR, "test")
     decoder.load_state_dict({key.removeprefix("generator.decoder."): value for key, value in ours.items()})
     for name in ("up_1.conv_0", "up_1.conv_s", "G_middle_2.conv_1"):
         weight, u, v = (theirs[f"decoder.{name}.weight_{part}"].double() for part in ("orig", "u", "v"))

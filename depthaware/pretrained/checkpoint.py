@@ -1,7 +1,7 @@
-"""Foreign checkpoints (DaGAN, FOMM and their depth networks) in our names: the only door for .pth files.
+"""Convert DaGAN, FOMM and depth-network checkpoints; the only reader of pickled (``.pth``) files.
 
-Each `read_...` returns ``(options, tensors)``: the options of one of our classes, inferred from the shapes, and its
-state dict. Nothing but names changes; whether the tensors fit is checked where the model is built.
+Each `read_...` returns ``(options, tensors)``: the constructor options of one of the library's classes, inferred from
+the shapes, and its state dict. Only names change; whether the tensors fit is checked where the model is built.
 """
 
 import re
@@ -13,55 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .renaming import DEPTH_DECODER, DETECTOR, GENERATOR, POSE_DECODER, rename
+
 Tensors = dict[str, Tensor]
 Converted = tuple[dict[str, Any], Tensors]
 
-# Their prefix -> ours; a key that begins with none of them is unknown.
-_DETECTOR = {
-    "predictor.encoder.": "hourglass.",
-    "predictor.decoder.": "hourglass.",
-    "kp.": "kp.",
-    "jacobian.": "jacobian.",
-}
-_GENERATOR = {
-    "dense_motion_network.hourglass.encoder.": "dense_motion.hourglass.",
-    "dense_motion_network.hourglass.decoder.": "dense_motion.hourglass.",
-    "dense_motion_network.mask.": "dense_motion.mask.",
-    "dense_motion_network.occlusion.": "dense_motion.occlusion.",
-    "first.": "generator.appearance_encoder.first.",
-    "down_blocks.": "generator.appearance_encoder.down_blocks.",
-    "src_first.": "generator.depth_encoder.first.",
-    "src_down_blocks.": "generator.depth_encoder.down_blocks.",
-    "AttnModule.gamma": "generator.attention.gate",
-    "AttnModule.query_conv.": "generator.attention.query.",
-    "AttnModule.key_conv.": "generator.attention.key.",
-    "AttnModule.value_conv.": "generator.attention.value.",
-    "bottleneck.r": "generator.decoder.bottleneck.",
-    "up_blocks.": "generator.decoder.up_blocks.",
-    "final.": "generator.decoder.final.",
-    "decoder.compress.": "generator.decoder.compress.",
-    "decoder.fc.": "generator.decoder.fc.",
-    "decoder.G_middle_": "generator.decoder.middle.",
-    "decoder.up_": "generator.decoder.up.",
-    "decoder.conv_img.": "generator.decoder.conv_img.",
-}
-# Inside SPADE blocks; the last three are torch's old and new spectral norm.
-_INNER = {
-    ".mlp_shared.0.": ".shared.",
-    ".mlp_gamma.": ".gamma.",
-    ".mlp_beta.": ".beta.",
-    ".weight_orig": ".parametrizations.weight.original",
-    ".weight_u": ".parametrizations.weight.0._u",
-    ".weight_v": ".parametrizations.weight.0._v",
-}
-_DEPTH_DECODER = {
-    **{f"decoder.{8 - 2 * level}.conv.conv.": f"reduce.{level}." for level in range(5)},
-    **{f"decoder.{9 - 2 * level}.conv.conv.": f"fuse.{level}." for level in range(5)},
-    **{f"decoder.{10 + level}.conv.": f"heads.{level}." for level in range(4)},
-}
-_POSE_DECODER = {
-    f"net.{i}.": f"{name}." for i, name in enumerate(("squeeze", "conv1", "conv2", "motion", "focal", "center"))
-}
 # (blocks of the four stages, whether they are bottlenecks) -> name and channels of the last stage
 _RESNETS: dict[tuple[tuple[int, ...], bool], tuple[str, int]] = {
     ((2, 2, 2, 2), False): ("resnet18", 512),
@@ -73,14 +29,14 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], tuple[str, int]] = {
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """The dict in a ``.pth`` file. Plain data and tensors alone are read: no code in the file is run."""
+    """Load the dict in a ``.pth`` file. Only plain data and tensors are read: no code in the file is run."""
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
-            warnings.simplefilter("ignore")  # about odd files, just before they are refused
+            warnings.simplefilter("ignore")  # about files that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle raises nearly any type
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it asks for {refused[1]}, which may run code" if refused else "foreign, truncated or damaged"
         raise ValueError(f"{path}: not a PyTorch checkpoint that is safe to read: {reason}") from error
@@ -90,7 +46,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickled np.float64(0.5) is made of: training scripts save such losses and epochs; they are plain data."""
+    """Types in a pickled NumPy scalar: plain data that training scripts save as losses and epochs."""
     scalar = np.float64(0).__reduce__()[0]
     types = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
     return [np.dtype, *types, scalar, (scalar, "numpy.core.multiarray.scalar")]  # the latter before numpy 2
@@ -99,13 +55,13 @@ def _numpy_scalars() -> list[Any]:
 def read_model(
     path: str | Path, depth_dir: str | Path | None = None, *, align_corners: bool | None = None
 ) -> Converted:
-    """Options and weights of `DaGAN` from a DaGAN or FOMM ``.pth.tar``.
+    """Read options and weights of `DaGAN` from a DaGAN or FOMM ``.pth.tar``.
 
     Args:
         path: the checkpoint.
         depth_dir: folder with its depth network, ``encoder.pth`` and ``depth.pth``; for a DaGAN checkpoint alone.
         align_corners: the sampling that the weights were trained with; if None, False for DaGAN (trained on torch 1.9)
-            and True for FOMM (on torch 1.0, which knew nothing else).
+            and True for FOMM (on torch 1.0, which had no other).
 
     Raises:
         ValueError: if a file cannot be read safely, or is no such checkpoint.
@@ -114,9 +70,9 @@ def read_model(
     detector, generator = _entry(content, "kp_detector", path), _entry(content, "generator", path)
     scales = _pop_scale(detector, "down.weight", path), _pop_scale(generator, "dense_motion_network.down.weight", path)
     tensors = {
-        f"kp_detector.{key}": tensor for key, tensor in rename(detector, _DETECTOR, f"{path}: kp_detector").items()
+        f"kp_detector.{key}": tensor for key, tensor in rename(detector, DETECTOR, f"{path}: kp_detector").items()
     }
-    tensors |= rename(generator, _GENERATOR, f"{path}: generator")
+    tensors |= rename(generator, GENERATOR, f"{path}: generator")
     options = _model_options(tensors, path) | {"scale_factor": _same("scale", *scales, path)}
     has_depth = options["keypoint_input"] != "rgb" or options["attention"] == "cross"
     options["align_corners"] = not has_depth if align_corners is None else align_corners
@@ -135,10 +91,10 @@ def read_model(
 
 
 def read_depth(folder: str | Path) -> Converted:
-    """Options and weights of `SelfSupDepthNet` from a folder with ``encoder.pth`` and ``depth.pth``."""
+    """Read options and weights of `SelfSupDepthNet` from a folder with ``encoder.pth`` and ``depth.pth``."""
     encoder_path, decoder_path = Path(folder) / "encoder.pth", Path(folder) / "depth.pth"
     name, channels, encoder = _read_encoder(encoder_path, 3)
-    decoder = rename(_tensors(load(decoder_path), decoder_path), _DEPTH_DECODER, decoder_path)
+    decoder = rename(_tensors(load(decoder_path), decoder_path), DEPTH_DECODER, decoder_path)
     reduce = [_shape(decoder, f"reduce.{level}.weight", decoder_path) for level in range(5)]
     if reduce[4][1] != channels:
         raise ValueError(
@@ -149,17 +105,17 @@ def read_depth(folder: str | Path) -> Converted:
 
 
 def read_pose(folder: str | Path) -> Converted:
-    """Options and weights of `PoseNet` from a folder with ``pose_encoder.pth`` and ``pose.pth``."""
+    """Read options and weights of `PoseNet` from a folder with ``pose_encoder.pth`` and ``pose.pth``."""
     decoder_path = Path(folder) / "pose.pth"
     name, _, encoder = _read_encoder(Path(folder) / "pose_encoder.pth", 6)
-    decoder = rename(_tensors(load(decoder_path), decoder_path), _POSE_DECODER, decoder_path)
+    decoder = rename(_tensors(load(decoder_path), decoder_path), POSE_DECODER, decoder_path)
     return {"encoder": f"{name}.tv_in1k", "intrinsics": "released"}, encoder | decoder
 
 
 def read_discriminator(path: str | Path) -> Converted:
-    """Options and weights of `MultiScaleDiscriminator` from a DaGAN or FOMM ``.pth.tar``."""
+    """Read options and weights of `MultiScaleDiscriminator` from a DaGAN or FOMM ``.pth.tar``."""
     state = _entry(load(path), "discriminator", path)
-    # Called by scale, "1" or "0-5" for 0.5; ours are numbered, full size first.
+    # Named by scale, "1" or "0-5" for 0.5; here they are numbered, full size first.
     names = sorted({match[1] for key in state if (match := re.match(r"discs\.(\d+(?:-\d+)?)\.", key))}, reverse=True)
     prefixes = {f"discs.{name}.": f"discs.{i}." for i, name in enumerate(names)}
     tensors = rename(state, prefixes, f"{path}: discriminator")
@@ -173,27 +129,10 @@ def read_discriminator(path: str | Path) -> Converted:
     }, tensors
 
 
-def rename(state: Tensors, prefixes: dict[str, str], name: str | Path) -> Tensors:
-    """Put our prefixes in the place of theirs; a key without any of them is unknown, and an error."""
-    renamed, unknown = {}, []
-    for key, tensor in state.items():
-        prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
-        if prefix is None:
-            unknown.append(key)
-            continue
-        ours = prefixes[prefix] + key[len(prefix) :]
-        for old, new in _INNER.items():
-            ours = ours.replace(old, new)
-        renamed[ours] = tensor
-    if unknown:
-        raise ValueError(f"{name}: unknown {', '.join(unknown[:5])}" + (", ..." if len(unknown) > 5 else ""))
-    return renamed
-
-
 def _model_options(tensors: Tensors, path: str | Path) -> dict[str, Any]:
-    """The options of `DaGAN` that shapes tell, but for the depth network's."""
+    """Options of `DaGAN` that follow from shapes, except those of the depth network."""
 
-    def hourglass(prefix: str) -> tuple[int, int, int]:  # width, most channels, blocks
+    def hourglass(prefix: str) -> tuple[int, int, int]:  # block_expansion, max_features, num_blocks
         blocks = _count(tensors, f"{prefix}.down_blocks.")
         last = max(blocks - 1, 0)
         width = _shape(tensors, f"{prefix}.up_blocks.{last}.conv.weight", path)[0]
@@ -232,7 +171,7 @@ def _attention(tensors: Tensors) -> str:
 
 
 def _read_encoder(path: Path, in_channels: int) -> tuple[str, int, Tensors]:
-    """Name, output channels and weights of a ResNet, without its classifier and the training size beside it."""
+    """Name, output channels and weights of a ResNet, without its classifier and the stored training size."""
     content = {key: value for key, value in load(path).items() if key not in ("height", "width", "use_stereo")}
     state = {key: tensor for key, tensor in _tensors(content, path).items() if not key.startswith("encoder.fc.")}
     tensors = rename(state, {"encoder.": "encoder."}, path)
@@ -258,7 +197,7 @@ def _entry(content: dict[str, Any], name: str, path: str | Path) -> Tensors:
 
 
 def _tensors(state: dict[str, Any], name: str | Path) -> Tensors:
-    """A state dict without the ``module.`` that DataParallel puts before every key."""
+    """A state dict without the ``module.`` prefix of DataParallel."""
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ValueError(f"{name}: expected tensors by name, found a {type(value).__name__} under {key!r}")
@@ -266,7 +205,7 @@ def _tensors(state: dict[str, Any], name: str | Path) -> Tensors:
 
 
 def _pop_scale(state: Tensors, key: str, path: str | Path) -> float:
-    """Take out the anti-aliasing kernel, which the scale decides (`AntiAliasDownsample`), and return the scale."""
+    """Remove the anti-aliasing kernel, which follows from the scale (`AntiAliasDownsample`), and return the scale."""
     if key not in state:
         return 1.0
     shape = tuple(state.pop(key).shape)
@@ -291,9 +230,9 @@ def _count(tensors: Tensors, prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in tensors if key.startswith(prefix)})
 
 
-def _same(what: str, detector: float, generator: float, path: str | Path) -> Any:
+def _same(quantity: str, detector: float, generator: float, path: str | Path) -> Any:
     if detector != generator:
         raise ValueError(
-            f"{path}: the {what} of kp_detector is {detector}, of generator {generator}; expected the same"
+            f"{path}: the {quantity} of kp_detector is {detector}, of generator {generator}; expected the same"
         )
     return detector

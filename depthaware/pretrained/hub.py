@@ -1,4 +1,4 @@
-"""Weights on disk and on the Hugging Face Hub: config.json, model.safetensors and README.md, nothing pickled."""
+"""Weights on disk and on the Hugging Face Hub: config.json, model.safetensors and README.md, no pickles."""
 
 import json
 import os
@@ -52,12 +52,12 @@ def converted_card(name: str, config: dict[str, Any]) -> str:
 
 
 def bundled() -> list[str]:
-    """Names of the weights that come with the package."""
+    """Names of the weights bundled with the package."""
     return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{CONFIG}"))
 
 
 def find(name: str | Path, *, revision: str | None = None) -> Path:
-    """The folder with the weights called `name`: bundled, local, or downloaded from the Hub."""
+    """Find the folder of the weights `name`: bundled, local, or downloaded from the Hub."""
     local = str(name) in bundled() or Path(name).is_dir()
     if local and revision is not None:
         raise ValueError(f"weights {str(name)!r}: revision {revision!r} is for Hub weights, these are on this machine")
@@ -84,7 +84,7 @@ def _download(repo_id: str, revision: str | None) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """One line for what the Hub or the way to it answered."""
+    """Summarize an error of the Hub client in one line."""
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, RepositoryNotFoundError):
@@ -113,7 +113,7 @@ def load(model_class: type[Model], name: str | Path, revision: str | None = None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The options in config.json."""
+    """Read the options in config.json."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +127,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_card(folder: Path) -> str | None:
-    """The model card, if there is one."""
+    """Read the model card, if there is one."""
     path = folder / CARD
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
@@ -156,7 +156,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
 
 
 def check_fit(expected: dict[str, Tensor], found: dict[str, Tensor], name: str) -> None:
-    """Raise one line that names what is missing, unknown, of another shape, or not finite."""
+    """Raise a one-line error that names missing, unknown, misshapen or non-finite tensors."""
     missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unknown:
         parts = [f"{kind} {_few(keys)}" for kind, keys in (("missing", missing), ("unknown", unknown)) if keys]
@@ -180,12 +180,12 @@ def save(
         key: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for key, tensor in model.state_dict().items()
     }
-    check_fit(tensors, tensors, f"saving {folder}")  # weights that are not finite would be refused when loaded
+    check_fit(tensors, tensors, f"saving {folder}")  # non-finite weights would be refused on loading
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
             part = Path(temporary)
-            # Not save_file, whose files only their owner may read.
+            # Not save_file, whose files are readable by their owner only.
             (part / WEIGHTS).write_bytes(serialize(tensors, metadata={"format": "pt"}))
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (part / CARD).write_text(card or _BARE_CARD, encoding="utf-8")
