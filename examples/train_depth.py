@@ -160,7 +160,7 @@ def reprojection(
         *cameras,
         smoothness=options.smoothness,
         automask=options.automask,
-        sizes=options.sizes,
+        num_image_scales=options.sizes,
         min_depth=options.near,
         max_depth=options.far,
     )

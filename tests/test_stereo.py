@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from depthaware.geometry import depth_to_disparity, pose_matrix
-from depthaware.losses.photometric import photometric_error, reproject
+from depthaware.losses import photometric_error, reproject
 
 FOCAL, BASELINE = 1000.0, 0.2  # any camera will do: only their product counts, and the disparity
 RANGE = dict(min_depth=1.0, max_depth=100.0)

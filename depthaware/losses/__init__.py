@@ -1,4 +1,4 @@
-"""Training losses: each a pure function and a thin Module; a Module's result carries the paper's weight."""
+"""Training losses: pure functions without a weight, most of them also as a thin Module with the paper's weight."""
 
 from .adversarial import (
     FeatureMatchingLoss,
@@ -8,21 +8,12 @@ from .adversarial import (
     lsgan_discriminator_loss,
     lsgan_generator_loss,
 )
+from .disparity import SmoothnessLoss, flip_consistency_loss, smoothness_loss
 from .equivariance import Equivariance, EquivarianceLoss, RandomTransform, equivariance_loss
 from .keypoint import KeypointDistanceLoss, keypoint_distance_loss
 from .perceptual import PerceptualLoss, VGG19Features, perceptual_loss
-from .photometric import (
-    ReprojectionLoss,
-    SelfSupDepthLoss,
-    SmoothnessLoss,
-    flip_consistency_loss,
-    photometric_error,
-    reproject,
-    reprojection_loss,
-    self_supervised_depth_loss,
-    smoothness_loss,
-    ssim,
-)
+from .photometric import ReprojectionLoss, photometric_error, reprojection_loss, ssim_map
+from .self_supervised import SelfSupDepthLoss, reproject, self_supervised_depth_loss
 
 __all__ = [
     "Equivariance",
@@ -49,5 +40,5 @@ __all__ = [
     "reprojection_loss",
     "self_supervised_depth_loss",
     "smoothness_loss",
-    "ssim",
+    "ssim_map",
 ]

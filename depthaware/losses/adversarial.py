@@ -9,10 +9,10 @@ DiscriminatorOutputs = Sequence[tuple[Tensor, Sequence[Tensor]]]
 
 
 def lsgan_generator_loss(generated: DiscriminatorOutputs) -> Tensor:
-    """How far generated pictures are from being taken for real: mean (1 - D)², summed over scales.
+    """Least-squares generator loss: mean (1 - D)², summed over scales.
 
     Args:
-        generated: the discriminator's outputs on generated pictures.
+        generated: the discriminator's outputs on generated images.
 
     Reference:
         Mao et al. 2017, eq. 9; Hong et al. 2022, section 3.5.
@@ -21,33 +21,33 @@ def lsgan_generator_loss(generated: DiscriminatorOutputs) -> Tensor:
 
 
 def lsgan_discriminator_loss(real: DiscriminatorOutputs, generated: DiscriminatorOutputs) -> Tensor:
-    """Mean (1 - D(real))² + mean D(generated)², summed over scales.
+    """Least-squares discriminator loss: mean (1 - D(real))² + mean D(generated)², summed over scales.
 
     Args:
-        real: the discriminator's outputs on real pictures.
-        generated: its outputs on generated pictures, which the caller detaches from the generator.
+        real: the discriminator's outputs on real images.
+        generated: its outputs on generated images, which the caller detaches from the generator.
 
     Reference:
         Mao et al. 2017, eq. 9.
     """
-    wrong = [prediction.square().mean() for prediction, _ in generated]
-    return lsgan_generator_loss(real) + torch.stack(wrong).sum()
+    generated_terms = [prediction.square().mean() for prediction, _ in generated]
+    return lsgan_generator_loss(real) + torch.stack(generated_terms).sum()
 
 
 def feature_matching_loss(real: DiscriminatorOutputs, generated: DiscriminatorOutputs) -> Tensor:
-    """Mean absolute difference of the discriminator's features, summed over blocks and scales.
+    """Feature-matching loss: mean absolute difference of discriminator features, summed over blocks and scales.
 
     Args:
-        real: outputs on real pictures; no gradient flows into them.
-        generated: outputs on generated pictures.
+        real: outputs on real images; no gradient flows into them.
+        generated: outputs on generated images.
 
     Reference:
         Wang et al. 2018 (pix2pixHD), eq. 4.
     """
     terms = [
         (a.detach() - b).abs().mean()
-        for (_, ours), (_, theirs) in zip(real, generated, strict=True)
-        for a, b in zip(ours, theirs, strict=True)
+        for (_, real_features), (_, generated_features) in zip(real, generated, strict=True)
+        for a, b in zip(real_features, generated_features, strict=True)
     ]
     return torch.stack(terms).sum()
 

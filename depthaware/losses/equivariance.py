@@ -1,4 +1,4 @@
-"""Key points must move with the picture: random smooth transforms and the loss that compares before and after."""
+"""Equivariance loss: key points must follow random smooth transforms of the image."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ KeypointPair = tuple[Tensor, Tensor | None]
 
 
 class RandomTransform(NamedTuple):
-    """A smooth map of the plane per sample: T(z) = A z + t + sum_p w_p U(|z - c_p|), with U(r) = r² log r.
+    """Smooth transform of the plane, one per sample: T(z) = A z + t + sum_p w_p U(|z - c_p|), with U(r) = r² log r.
 
     Attributes:
         affine: (B, 2, 3), [A | t].
@@ -39,15 +39,15 @@ class RandomTransform(NamedTuple):
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
     ) -> "RandomTransform":
-        """Draw `batch` transforms around the identity.
+        """Sample `batch` transforms around the identity.
 
         Args:
             batch: B.
             sigma_affine: standard deviation of the six affine entries.
             sigma_tps: standard deviation of the thin-plate coefficients.
             points_tps: side of the square grid of control points.
-            generator: source of randomness, on whichever device; the default one if None.
-            device: where the transforms are wanted.
+            generator: random number generator, on any device; the default one if None.
+            device: of the transforms.
         """
         source = device if generator is None else generator.device
         device = device or source
@@ -74,7 +74,7 @@ class RandomTransform(NamedTuple):
         return self.affine[:, None, :, :2] + self.weights.transpose(1, 2)[:, None] @ slope
 
     def warp_image(self, image: Tensor, *, padding_mode: str = "reflection") -> Tensor:
-        """The transformed picture (B, C, H, W), whose pixel z shows the original at T(z)."""
+        """Transform an image (B, C, H, W): pixel z of the result is the original at T(z)."""
         height, width = image.shape[-2:]
         grid = coordinate_grid(height, width, dtype=self.affine.dtype, device=self.affine.device)
         deformation = self.warp_points(grid.view(1, -1, 2)).unflatten(1, (height, width))
@@ -92,19 +92,19 @@ class Equivariance(NamedTuple):
 
 
 def equivariance_loss(kp: KeypointPair, kp_transformed: KeypointPair, transform: RandomTransform) -> Equivariance:
-    """How far key points are from following a known transform of the picture.
+    """Equivariance error of key points under a known transform of the image.
 
-    The transformed picture shows at z what the original shows at T(z), so a key point p' found in it is the original's
-    key point p = T(p'). Frames follow by the chain rule, J = (dT/dz)(p') J', which is asked for as
-    J⁻¹ (dT/dz)(p') J' = 1 so that shrinking all frames to nothing gains nothing.
+    The transformed image at z equals the original at T(z), so a key point p' detected in it corresponds to p = T(p') in
+    the original. Local frames follow by the chain rule, J = (dT/dz)(p') J', which is enforced as
+    J⁻¹ (dT/dz)(p') J' = 1 so that shrinking all frames does not reduce the loss.
 
     Args:
-        kp: `Keypoints` of the picture, value (B, N, 2) and jacobian (B, N, 2, 2) or None.
-        kp_transformed: `Keypoints` of `transform.warp_image(picture)`.
+        kp: `Keypoints` of the image, value (B, N, 2) and jacobian (B, N, 2, 2) or None.
+        kp_transformed: `Keypoints` of `transform.warp_image(image)`.
         transform: the transform between them.
 
     Raises:
-        ValueError: if the two have not the same number of key points.
+        ValueError: if the numbers of key points differ.
 
     Reference:
         Siarohin et al. 2019, section 3.3, "Imposing Equivariance Constraint".

@@ -1,4 +1,4 @@
-"""Keeping key points from crowding on one part of the face."""
+"""Key-point separation loss."""
 
 from typing import Literal
 
@@ -13,12 +13,12 @@ def keypoint_distance_loss(value: Tensor, *, threshold: float = 0.2, form: Keypo
 
     "hinge" (default): mean over the pairs i != j of max(0, 1 - d / threshold), in [0, 1]; it pushes points apart.
     "paper": sum over the ordered pairs i != j of 1 - sign(d - threshold), as printed: 2 for every pair too near. Its
-    **gradient is zero everywhere**, so it measures crowding but cannot train against it. 2 N (N - 1) times the hinge is
+    **gradient is zero everywhere**, so it can measure crowding but not train against it. 2 N (N - 1) times the hinge is
     the same scale, equal where all points coincide or all keep their distance.
 
     Args:
         value: (B, N, 2), key points in [-1, 1].
-        threshold: smallest distance wanted, L1, in normalized units.
+        threshold: smallest desired distance, L1, in normalized units.
         form: "hinge" or "paper".
 
     Returns:

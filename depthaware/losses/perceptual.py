@@ -1,4 +1,4 @@
-"""Perceptual loss: pictures compared through the features of a frozen network, at several scales."""
+"""Perceptual loss: distance between images in the features of a frozen network, at several scales."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,8 +37,8 @@ def perceptual_loss(prediction: Tensor, target: Tensor, features: Callable[[Tens
 class PerceptualLoss(nn.Module):
     """Weighted sum of `perceptual_loss` over an image pyramid.
 
-    The feature network is frozen and in eval mode for good. It is deliberately not a submodule: it follows `.to(...)`,
-    but shows up neither in `parameters()` nor in the state dict, and `train()` does not reach it.
+    The feature network is frozen and stays in eval mode. It is deliberately not a submodule: it follows `.to(...)`, but
+    is neither in `parameters()` nor in the state dict, and `train()` does not change it.
 
     Example:
         ``PerceptualLoss(VGG19Features.from_timm())``
@@ -58,7 +58,7 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         self.weight = weight
         self.downs = nn.ModuleList(AntiAliasDownsample(3, scale) for scale in scales)
-        self._frozen = (features.requires_grad_(False).eval(),)  # in a tuple, where nn.Module does not find it
+        self._frozen = (features.requires_grad_(False).eval(),)  # in a tuple, so that nn.Module does not register it
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         (features,) = self._frozen
@@ -66,7 +66,7 @@ class PerceptualLoss(nn.Module):
         return self.weight * torch.stack(losses).sum()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PerceptualLoss":
-        """What `.to()`, `.cuda()`, `.half()` call: take the feature network along."""
+        """Called by `.to()`, `.cuda()` and `.half()`: apply them to the feature network as well."""
         self._frozen[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
@@ -74,7 +74,7 @@ class PerceptualLoss(nn.Module):
 class VGG19Features(nn.Module):
     """relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 of VGG-19 for images (B, 3, H, W) in [0, 1].
 
-    The constructor gives random weights and downloads nothing; see `from_timm` and `from_file`.
+    The constructor initializes randomly and downloads nothing; see `from_timm` and `from_file`.
 
     Reference:
         Simonyan and Zisserman 2015, configuration E.
@@ -82,12 +82,12 @@ class VGG19Features(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        import timm  # here, because `import depthaware` must stay cheap
+        import timm  # slow to import, and not needed by the other losses
 
-        # The classifier is not used: one hidden unit in place of its 120 million parameters.
+        # The classifier is not used: one hidden unit instead of its 120 million parameters.
         model = timm.create_model("vgg19.tv_in1k", pretrained=False, num_classes=0, mlp_ratio=1 / 4096)
         self.layers = nn.Sequential(*model.get_submodule("features").children())[: _TAPS[-1] + 1]
-        # ImageNet statistics: known, so not part of a checkpoint.
+        # ImageNet statistics: constants, so not part of a checkpoint.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
         self.mean: Tensor
@@ -95,14 +95,14 @@ class VGG19Features(nn.Module):
 
     @classmethod
     def from_timm(cls, name: str = "vgg19.tv_in1k") -> "VGG19Features":
-        """With the ImageNet weights of this timm name, downloaded where they are not cached."""
+        """Load the ImageNet weights of a timm model, downloaded unless cached."""
         import timm
 
         return cls()._load(timm.create_model(name, pretrained=True).state_dict(), name)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "VGG19Features":
-        """With the weights of a local ``.safetensors`` or torch file that has torchvision's (and timm's) keys."""
+        """Load a local ``.safetensors`` or torch file with the keys of torchvision (and timm)."""
         if Path(path).suffix == ".safetensors":
             return cls()._load(load_file(path), str(path))
         return cls()._load(load_checkpoint(path), str(path))
