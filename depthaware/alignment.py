@@ -1,4 +1,4 @@
-"""The motion between two frames of a known depth, found by aligning their pixels: no network, nothing to train."""
+"""Direct alignment: relative camera motion of two frames from their pixels and a known depth, without a network."""
 
 import torch
 import torch.nn.functional as F
@@ -18,24 +18,24 @@ def align_frames(
     steps: int = 5,
     tolerance: float = 0.05,
 ) -> Tensor:
-    """Rigid motion of what moves in the middle of the picture, in place of what `PoseNet` would estimate.
+    """Estimate the rigid motion of the face in the middle of the image, an alternative to `PoseNet`.
 
-    Gauss-Newton steps on the color differences, from coarse to fine and from no motion. Pixels count by three weights:
-    more towards the middle, where the face is; less where the frames are alike, as a background is that stands still;
-    less where the difference stays large, as behind a face that turned away. The only gradient is that of the
-    translation to the depth's scale: both grow together, so that no loss is lowered by shrinking the world.
+    Gauss-Newton steps on the color differences, coarse to fine, starting from the identity. Pixels have three weights:
+    larger towards the middle, where the face is; smaller where the frames are equal, as in a static background; smaller
+    where the difference remains large, as in regions that a turning face uncovers. The only gradient is that of the
+    translation to the depth's scale: both grow together, so that shrinking the scene cannot reduce the loss.
 
     Args:
         target: (B, C, H, W) in [0, 1].
         neighbor: likewise.
-        depth: (B, 1, H, W) of the target, positive. A flat one leaves rotations out of the image plane undetermined.
+        depth: (B, 1, H, W) of the target, positive. A flat depth leaves out-of-plane rotations undetermined.
         K: (B, 3, 3), pixels.
-        shrink: by how much both frames are made smaller, one after the other.
-        steps: of Gauss-Newton at each size.
-        tolerance: color difference at which a pixel counts for a quarter.
+        shrink: factors by which both frames are down-sampled, coarsest first.
+        steps: Gauss-Newton steps at each size.
+        tolerance: color difference at which the weight of a pixel is halved.
 
     Returns:
-        (B, 4, 4), takes points of the target's camera to the neighbor's; the translation is in the unit of depth.
+        (B, 4, 4), from the target's camera to the neighbor's; the translation is in the unit of depth.
 
     Raises:
         ValueError: if the shapes do not fit, or H and W are no multiples of the largest `shrink`.
@@ -56,41 +56,42 @@ def _aligned(
 ) -> Tensor:
     height, width = target.shape[-2:]
     T = torch.eye(4, dtype=depth.dtype, device=depth.device).repeat(len(depth), 1, 1)
-    with torch.autocast(depth.device.type, enabled=False):  # which would round coordinates
+    with torch.autocast(depth.device.type, enabled=False):  # autocast would round coordinates
         for factor in shrink:
-            there, here, far = (F.avg_pool2d(x.to(depth.dtype), factor) for x in (neighbor, target, depth))
+            small = (F.avg_pool2d(x.to(depth.dtype), factor) for x in (target, neighbor, depth))
+            small_target, small_neighbor, small_depth = small
             camera = scale_intrinsics(K.to(depth.dtype), (height, width), (height // factor, width // factor))
             for _ in range(steps):
-                T = _step(T, here, there, far, camera, tolerance)
+                T = _step(T, small_target, small_neighbor, small_depth, camera, tolerance)
     return T
 
 
 def _step(T: Tensor, target: Tensor, neighbor: Tensor, depth: Tensor, K: Tensor, tolerance: float) -> Tensor:
-    """One Gauss-Newton step: the six numbers of a small motion that lower the weighted squared difference most."""
+    """One Gauss-Newton step on the weighted squared color difference, over the six parameters of a small motion."""
     points = backproject(depth, K)
     positions = project(points, K, T)
     slope_x, slope_y = _slopes(neighbor)
-    seen, slope_x, slope_y = sample(
+    warped, slope_x, slope_y = sample(
         torch.cat((neighbor, slope_x, slope_y), dim=1), positions, padding_mode="border"
     ).chunk(3, dim=1)
     moved = T[:, :3, :3] @ points.flatten(2) + T[:, :3, 3:]
-    pivot = moved.mean(dim=2, keepdim=True)  # turning around the head, not the camera, keeps the six apart
+    pivot = moved.mean(dim=2, keepdim=True)  # rotating around the head, not the camera, decouples the six
     jacobian = _jacobian(moved, pivot, slope_x.flatten(2), slope_y.flatten(2), K)
-    difference = (seen - target).flatten(2)
+    difference = (warped - target).flatten(2)
     weight = (_weight(target, neighbor, positions) / (1 + (difference.abs().mean(1) / tolerance) ** 2))[:, None, None]
     weighted = (jacobian * weight).flatten(2)
     normal = weighted @ jacobian.flatten(2).mT
-    # Levenberg's damping decides where nothing else does, as in a picture without texture.
+    # Levenberg's damping regularizes what the images leave undetermined, as without texture.
     normal = normal + torch.diag_embed(1e-3 * normal.diagonal(dim1=1, dim2=2) + 1e-6)
-    move = -torch.linalg.solve(normal, weighted @ difference.flatten(1)[..., None])[..., 0]
-    near = pose_matrix(move[:, :3].clamp(-0.2, 0.2), torch.zeros_like(move[:, 3:]))
-    shift = move[:, 3:].clamp(-0.1, 0.1)[..., None] * pivot[:, 2:]
-    near[:, :3, 3:] = pivot - near[:, :3, :3] @ pivot + shift
-    return near @ T
+    step = -torch.linalg.solve(normal, weighted @ difference.flatten(1)[..., None])[..., 0]
+    update = pose_matrix(step[:, :3].clamp(-0.2, 0.2), torch.zeros_like(step[:, 3:]))
+    shift = step[:, 3:].clamp(-0.1, 0.1)[..., None] * pivot[:, 2:]
+    update[:, :3, 3:] = pivot - update[:, :3, :3] @ pivot + shift
+    return update @ T
 
 
 def _jacobian(points: Tensor, pivot: Tensor, slope_x: Tensor, slope_y: Tensor, K: Tensor) -> Tensor:
-    """(B, 6, C, N): how colors change with a turn around the pivot and a shift in units of its distance."""
+    """(B, 6, C, N): derivative of the colors by a rotation around the pivot and a shift in units of its distance."""
     depth = points[:, 2:].clamp_min(1e-3)
     along_x, along_y = slope_x * K[:, :1, :1] / depth, slope_y * K[:, 1:2, 1:2] / depth
     along_z = -(along_x * points[:, :1] + along_y * points[:, 1:2]) / depth
@@ -100,7 +101,7 @@ def _jacobian(points: Tensor, pivot: Tensor, slope_x: Tensor, slope_y: Tensor, K
 
 
 def _weight(target: Tensor, neighbor: Tensor, positions: Tensor) -> Tensor:
-    """(B, N) in [0, 1]: in the middle, inside of the neighbor, and not standing still."""
+    """(B, N) weights in [0, 1]: high in the middle, inside of the neighbor, and where the frames differ."""
     grid = coordinate_grid(*target.shape[-2:], dtype=target.dtype, device=target.device)
     middle = torch.exp(-2 * grid.square().sum(-1))
     inside = (positions.abs().amax(-1) < 1).to(target.dtype)
@@ -109,7 +110,7 @@ def _weight(target: Tensor, neighbor: Tensor, positions: Tensor) -> Tensor:
 
 
 def _slopes(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Change per pixel along x and y."""
+    """Central differences along x and y."""
     x = F.pad(image, (1, 1, 0, 0), mode="replicate")
     y = F.pad(image, (0, 0, 1, 1), mode="replicate")
     return (x[..., 2:] - x[..., :-2]) / 2, (y[..., 2:, :] - y[..., :-2, :]) / 2

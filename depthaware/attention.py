@@ -1,4 +1,4 @@
-"""Cross-modal attention: depth features query the warped appearance."""
+"""Cross-modal attention: queries come from depth features, keys and values from the warped appearance."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ class CrossModalAttention(nn.Module):
 
     output = gate · softmax(Q Kᵀ) V + feature, where Q = ReLU(W_q depth_feature), K = ReLU(W_k feature),
     V = ReLU(W_v feature), and the softmax runs over all positions of `feature` without the 1/√d. The N x N attention is
-    never held: neither in inference nor, by recomputing it in the backward pass, in training.
+    never stored: neither in inference nor in training, where the backward pass recomputes it.
 
     Args:
         channels: C of both inputs.
@@ -40,8 +40,8 @@ class CrossModalAttention(nn.Module):
         """Attend to `feature` from `depth_feature`.
 
         Args:
-            depth_feature: (B or 1, C, h, w), asks; for self-attention pass `feature`.
-            feature: (B, C, h, w), answers.
+            depth_feature: (B or 1, C, h, w), source of the queries; for self-attention pass `feature`.
+            feature: (B, C, h, w), source of the keys and values.
 
         Returns:
             (B, C, h, w).
@@ -52,7 +52,7 @@ class CrossModalAttention(nn.Module):
         return torch.addcmul(feature, self.gate, attended.to(feature.dtype))
 
     def attention_map(self, depth_feature: Tensor, feature: Tensor, *, queries: Tensor) -> Tensor:
-        """The attention weights of chosen query positions, to look at.
+        """Compute the attention weights of selected query positions, for visualization.
 
         Args:
             depth_feature: (B or 1, C, h, w).
@@ -77,10 +77,10 @@ class CrossModalAttention(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(query keyᵀ) value in chunks of queries, so that memory grows with N instead of N².
+    """Compute softmax(query keyᵀ) value in chunks of queries, so that memory grows with N instead of N².
 
-    On a GPU PyTorch's fused kernels do that; on a CPU these fall back to the explicit N x N product for widths that
-    differ, as 32 and 256 do.
+    On a GPU PyTorch's fused kernels do that; on a CPU these fall back to the explicit N x N product where the widths of
+    key and value differ, as 32 and 256 do.
 
     Args:
         query: (B, M, d).
@@ -90,21 +90,21 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, M, C).
     """
-    if torch.compiler.is_exporting():  # chunks as below would hold for one batch size only
+    if torch.compiler.is_exporting():  # chunks as below would fix the batch size
         parts = [(part @ key.mT).softmax(dim=-1).to(value.dtype) @ value for part in query.split(_QUERIES, dim=1)]
         return torch.cat(parts, dim=1)
     if query.is_cuda:
-        # The scores are not scaled, so that they need the precision of query and key.
+        # Unscaled scores need the precision of query and key.
         q, k, v = (x.unsqueeze(1).to(query.dtype).contiguous() for x in (query, key, value))
         return F.scaled_dot_product_attention(q, k, v, scale=1.0).squeeze(1).to(value.dtype)
     return _Attend.apply(query, key, value)
 
 
 class _Attend(torch.autograd.Function):
-    """In chunks, and once more in the backward pass.
+    """Chunked attention whose backward pass recomputes the weights.
 
-    Chunks are written into memory allocated beforehand: were it taken and freed chunk by chunk, the heap would grow
-    holes, and with the outputs kept between them even to the N² that is to be avoided.
+    Chunks share memory allocated beforehand: allocated and freed one by one, with the outputs kept between them, they
+    would fragment the heap up to the N² that is to be avoided.
     """
 
     @staticmethod
@@ -120,13 +120,13 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value, out = ctx.saved_tensors
         grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        room = None
+        buffer = None
         for i, rows, weights in _chunks(query, key):
             grad_value[i].addmm_(weights.mT.to(value.dtype), grad[i, rows])
-            # The softmax's backward; its row sums of weights · gradient are those of output · gradient.
+            # Backward of the softmax; its row sums of weights · gradient equal those of output · gradient.
             inner = (grad[i, rows] * out[i, rows]).sum(-1, keepdim=True)
-            room = torch.empty_like(weights, dtype=value.dtype) if room is None else room
-            product = torch.addmm(-inner, grad[i, rows], value[i].mT, out=room[: len(weights)])
+            buffer = torch.empty_like(weights, dtype=value.dtype) if buffer is None else buffer
+            product = torch.addmm(-inner, grad[i, rows], value[i].mT, out=buffer[: len(weights)])
             grad_scores = weights.mul_(product)
             grad_query[i, rows] = grad_scores @ key[i]
             grad_key[i].addmm_(grad_scores.mT, query[i, rows])
@@ -134,20 +134,20 @@ class _Attend(torch.autograd.Function):
 
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
-    """Sample, some of its queries, and their attention weights, always in the same memory."""
+    """Yield sample index, range of queries and their attention weights, which share one buffer."""
     step = max(_QUERIES, _SCORES // key.shape[1])
-    room = query.new_empty(min(step, query.shape[1]), key.shape[1])
+    buffer = query.new_empty(min(step, query.shape[1]), key.shape[1])
     for i in range(len(query)):
         for start in range(0, query.shape[1], step):
             part = query[i, start : start + step]
-            scores = torch.mm(part, key[i].mT, out=room[: len(part)])
+            scores = torch.mm(part, key[i].mT, out=buffer[: len(part)])
             yield i, slice(start, start + step), torch.softmax(scores, dim=-1, out=scores)
 
 
 def _project(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """ReLU of a 1 x 1 convolution at every position: (B, C, h, w) -> (B, h·w, D).
 
-    As a matrix product, because a convolution makes two more copies of its input and output on a CPU.
+    A matrix product, since a convolution makes two more copies of its input and output on a CPU.
     """
     assert layer.bias is not None
     weight = layer.weight.flatten(1).expand(x.shape[0], -1, -1)

@@ -72,12 +72,12 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_size(x, 2 ** len(self.down_blocks), "hourglass input")
-        kept = [x]
+        skips = [x]
         for block in self.down_blocks:
-            kept.append(block(kept[-1]))
-        y = kept.pop()
+            skips.append(block(skips[-1]))
+        y = skips.pop()
         for block in self.up_blocks:
-            y = torch.cat((block(y), kept.pop()), dim=1)
+            y = torch.cat((block(y), skips.pop()), dim=1)
         return y
 
 
@@ -101,7 +101,7 @@ class AntiAliasDownsample(nn.Module):
         taps = torch.arange(-radius, radius + 1, dtype=torch.float32)
         kernel = torch.exp(-taps.square() / (2 * max(sigma, 1e-6) ** 2))
         kernel = kernel[:, None] * kernel
-        # Fixed, and known from the scale: not part of the checkpoint.
+        # Follows from the scale: not part of the checkpoint.
         self.register_buffer("weight", (kernel / kernel.sum()).repeat(channels, 1, 1, 1), persistent=False)
         self.weight: Tensor
 
@@ -114,7 +114,7 @@ class AntiAliasDownsample(nn.Module):
 
 
 def check_size(x: Tensor, multiple: int, name: str) -> None:
-    """Refuse (B, c, h, w) tensors whose sides are not positive multiples of `multiple`, by name."""
+    """Raise ValueError unless the sides of (B, c, h, w) are positive multiples of `multiple`."""
     height, width = x.shape[-2:]
     if height % multiple or width % multiple or not height or not width:
         raise ValueError(f"{name}: expected height and width in multiples of {multiple}, got {height} x {width}")

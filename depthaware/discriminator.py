@@ -1,4 +1,4 @@
-"""Patch discriminators that see the picture together with where its key points are."""
+"""Patch discriminators on the image and heat maps of its key points."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from .keypoints import Keypoints, gaussian_heatmap
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What the discriminator of one scale thinks.
+    """Output of the discriminator at one scale.
 
     Attributes:
-        prediction: (B, 1, h, w), real or not patch by patch; trained towards 1 for real and 0 for generated.
+        prediction: (B, 1, h, w), a score per patch; trained towards 1 for real and 0 for generated.
         features: output of each block, for feature matching.
     """
 
@@ -55,11 +55,11 @@ class MultiScaleDiscriminator(nn.Module):
         self.discs = nn.ModuleList(_PatchDiscriminator([3 + num_keypoints, *widths]) for _ in scales)
 
     def forward(self, image: Tensor, kp: Keypoints) -> tuple[DiscriminatorOutput, ...]:
-        """Judge pictures, at every scale.
+        """Score images at every scale.
 
         Args:
             image: (B, 3, H, W) in [0, 1], real or generated.
-            kp: key points of the driving image; detach them unless the detector shall learn from this.
+            kp: key points of the driving image; detach them unless this loss should train the detector.
 
         Raises:
             ValueError: if the image of some scale is too small for the number of blocks.

@@ -1,4 +1,4 @@
-"""The depth-aware generator: encode the source, warp, occlude, attend, decode."""
+"""Depth-aware generator: encode the source, warp, occlude, attend, decode."""
 
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -18,7 +18,7 @@ DecoderKind = Literal["plain", "spade"]
 
 
 class SourceFeatures(NamedTuple):
-    """What the generator needs of the source, computed once per source.
+    """Source features cached by `encode`.
 
     Attributes:
         appearance: (B, C, h, w), from the image.
@@ -42,7 +42,7 @@ class GeneratorOutput(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """A 7 x 7 block and `num_down_blocks` halvings: (B, in, H, W) -> (B, out_channels, H / 2^n, W / 2^n)."""
+    """Encoder of a 7 x 7 block and `num_down_blocks` halvings: (B, in, H, W) -> (B, out_channels, H / 2^n, W / 2^n)."""
 
     def __init__(self, in_channels: int, *, block_expansion: int, max_features: int, num_down_blocks: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 
 
 class DepthAwareGenerator(nn.Module):
-    """Draws the source under a dense motion, the depth feature guiding what is filled in.
+    """Generates a frame from source features warped by dense motion and refined by depth-guided attention.
 
     Args:
         attention: "cross" (depth queries appearance: the paper), "self" (appearance queries itself) or "none".
@@ -65,8 +65,8 @@ class DepthAwareGenerator(nn.Module):
         max_features: most channels of the encoder.
         num_down_blocks: halvings; sides must be multiples of 2 ** num_down_blocks.
         num_bottleneck_blocks: residual blocks of the plain decoder.
-        blend: put out occlusion · deformed source + (1 - occlusion) · decoded (Siarohin et al. 2021), which keeps a
-            small network's pictures sharp; not in the paper.
+        blend: output occlusion · deformed source + (1 - occlusion) · decoded (Siarohin et al. 2021), which keeps the
+            images of a small network sharp; not in the paper.
         align_corners: sampling convention, see `warp`.
 
     Reference:
@@ -112,17 +112,17 @@ class DepthAwareGenerator(nn.Module):
             self.decoder = SPADEDecoder(channels, block_expansion, num_down_blocks)
 
     def forward(self, source_image: Tensor, disparity: Tensor | None, motion: DenseMotion) -> GeneratorOutput:
-        """Generate the frames that `motion` leads to.
+        """Generate frames under a dense motion.
 
         Args:
             source_image: (B, 3, H, W) in [0, 1].
             disparity: (B, 1, H, W) of the source; may be None unless the attention is cross-modal.
-            motion: from `DenseMotionNetwork`, or anything else that fills a `DenseMotion`.
+            motion: from `DenseMotionNetwork`, or any other source of a `DenseMotion`.
         """
         return self.decode(source_image, self.encode(source_image, disparity), motion)
 
     def encode(self, source_image: Tensor, disparity: Tensor | None = None) -> SourceFeatures:
-        """The part that depends on the source alone; arguments as in `forward`."""
+        """Compute the part that depends on the source alone; arguments as in `forward`."""
         check_size(source_image, 2 ** len(self.appearance_encoder.down_blocks), "source_image")
         appearance = self.appearance_encoder(source_image)
         if self.depth_encoder is None:
@@ -133,10 +133,10 @@ class DepthAwareGenerator(nn.Module):
         return SourceFeatures(appearance, self.depth_encoder(disparity))
 
     def decode(self, source_image: Tensor, source: SourceFeatures, motion: DenseMotion) -> GeneratorOutput:
-        """The part that depends on the motion.
+        """Compute the part that depends on the motion.
 
         Args:
-            source_image: (B or 1, 3, H, W); one source serves any number of motions.
+            source_image: (B or 1, 3, H, W); one source is expanded to any number of motions.
             source: its features from `encode`.
             motion: of B frames.
         """
@@ -158,7 +158,7 @@ class DepthAwareGenerator(nn.Module):
 
 
 class PlainDecoder(nn.Module):
-    """Residual bottleneck, up-sampling and a sigmoid, as in FOMM; does not look at the condition."""
+    """Residual bottleneck, up-sampling and a sigmoid, as in FOMM; ignores the condition."""
 
     def __init__(
         self, channels: int, block_expansion: int, max_features: int, num_up_blocks: int, num_bottleneck_blocks: int
@@ -190,7 +190,7 @@ class SPADEDecoder(nn.Module):
         self.conv_img = nn.Conv2d(block_expansion, 3, 3, padding=1)
 
     def forward(self, feature: Tensor, condition: Tensor) -> Tensor:
-        """(B, C, h, w) and the deformed, occluded source (B, 3, H, W) -> (B, 3, H, W)."""
+        """Decode (B, C, h, w) under the deformed, occluded source (B, 3, H, W) to (B, 3, H, W)."""
         compressed = F.interpolate(self.compress(feature), size=condition.shape[-2:])
         condition = torch.cat((compressed, condition), dim=1)
         x = self.fc(feature)

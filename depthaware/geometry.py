@@ -11,7 +11,7 @@ from torch import Tensor
 def coordinate_grid(
     height: int, width: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """Normalized (x, y) position of every pixel center, (height, width, 2) in [-1, 1]."""
+    """Normalized (x, y) positions of all pixel centers, (height, width, 2) in [-1, 1]."""
     # arange rather than linspace: the same rounding as `pixel_to_normalized`, and it exports.
     x = 2 * torch.arange(width, dtype=dtype or torch.get_default_dtype(), device=device) / max(width - 1, 1) - 1
     y = 2 * torch.arange(height, dtype=dtype or torch.get_default_dtype(), device=device) / max(height - 1, 1) - 1
@@ -29,7 +29,7 @@ def normalized_to_pixel(points: Tensor, height: int, width: int) -> Tensor:
 
 
 def disparity_to_depth(disparity: Tensor, *, min_depth: float = 0.1, max_depth: float = 100.0) -> Tensor:
-    """Depth of a disparity in (0, 1): its inverse, scaled so that 0 is `max_depth` away and 1 is `min_depth` away.
+    """Depth of a disparity in (0, 1): its inverse, scaled so that 0 is `max_depth` and 1 is `min_depth`.
 
     Args:
         disparity: any shape, in [0, 1].
@@ -82,7 +82,7 @@ def backproject(depth: Tensor, K: Tensor) -> Tensor:
 
 
 def project(points: Tensor, K: Tensor, T: Tensor | None = None, *, min_z: float = 1e-3) -> Tensor:
-    """Where camera points fall in the image of a (moved) camera, as a deformation for `warp`.
+    """Project camera points into the image of a (moved) camera, as a deformation for `warp`.
 
     Args:
         points: (B, 3, H, W) from `backproject`.
@@ -145,7 +145,7 @@ def invert_pose(T: Tensor) -> Tensor:
 
 
 def inverse_2x2(matrix: Tensor) -> Tensor:
-    """Inverse of (..., 2, 2) matrices in closed form, which ONNX can express (`torch.inverse` it cannot)."""
+    """Inverse of (..., 2, 2) matrices in closed form, which ONNX can express (unlike `torch.inverse`)."""
     (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
     adjugate = torch.stack((d, -b, -c, a), dim=-1).unflatten(-1, (2, 2))
     return adjugate / (a * d - b * c)[..., None, None]

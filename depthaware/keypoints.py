@@ -1,4 +1,4 @@
-"""Key points with local affine motion: detection from RGB-D, heat maps, and transfer between persons."""
+"""Key points with local affine motion: detection from RGB-D, heat maps, and transfer between identities."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -30,7 +30,7 @@ class RGBDKeypointDetector(nn.Module):
 
     Args:
         num_keypoints: N.
-        input: what is looked at: "rgbd" (the paper), "rgb" (FOMM; Table 4's baseline) or "depth" (disparity alone).
+        input: input modality, "rgbd" (the paper), "rgb" (FOMM; Table 4's baseline) or "depth" (disparity alone).
         block_expansion: width of the hourglass.
         max_features: most channels of any hourglass level.
         num_blocks: halvings in the hourglass.
@@ -38,7 +38,7 @@ class RGBDKeypointDetector(nn.Module):
             2 ** num_blocks / scale_factor.
         temperature: of the softmax over positions.
         estimate_jacobian: also regress the (2, 2) frames.
-        padding: of the two 7 x 7 heads; 0 as in the paper's release keeps key points away from the border.
+        padding: of the two 7 x 7 heads; 0, as in the released code, keeps key points away from the border.
 
     Reference:
         Hong et al. 2022, section 3.2; Siarohin et al. 2019, eq. 5.
@@ -85,7 +85,7 @@ class RGBDKeypointDetector(nn.Module):
             ValueError: if the disparity is missing or of another size, or the sides cannot be halved often enough.
         """
         feature = self.hourglass(self.down(self._gather(image, disparity)))
-        with torch.autocast(feature.device.type, enabled=False):  # which would round the coordinates
+        with torch.autocast(feature.device.type, enabled=False):  # autocast would round the coordinates
             return self._locate(feature.to(self.kp.weight.dtype))
 
     def _locate(self, feature: Tensor) -> Keypoints:
@@ -136,7 +136,7 @@ def transfer_motion(
     mode: Literal["relative", "absolute"] = "relative",
     adaptive_scale: bool | Tensor = True,
 ) -> Keypoints:
-    """Carry a driver's motion over to the source's key points.
+    """Transfer the motion of a driving video to the source's key points.
 
     Relative: value = kp_source + a (kp_driving - kp_initial), jacobian = J_driving J_initial⁻¹ J_source; absolute: the
     driving key points as they are.
@@ -144,9 +144,9 @@ def transfer_motion(
     Args:
         kp_source: key points of the source, batch 1 or B.
         kp_driving: key points of B driving frames.
-        kp_initial: key points of the driving frame in which the driver poses like the source, batch 1 or B.
-        mode: "relative" keeps the source's own face shape, "absolute" takes the driver's.
-        adaptive_scale: True takes a from `face_scale`, False a = 1; or a itself, to compute it once for many frames.
+        kp_initial: key points of the driving frame whose pose matches the source's, batch 1 or B.
+        mode: "relative" keeps the source's own face shape, "absolute" takes that of the driving video.
+        adaptive_scale: True takes a from `face_scale`, False a = 1; a tensor is a itself, for use with many frames.
 
     Reference:
         Siarohin et al. 2019, eq. 11.
@@ -166,8 +166,8 @@ def transfer_motion(
 
 
 def face_scale(kp_source: Keypoints, kp_initial: Keypoints) -> Tensor:
-    """How much larger one face is than another, sqrt(hull area of kp_source / hull area of kp_initial): (B, 1, 1)."""
-    # The floor matters to collapsed or fewer than three points alone, whose hull has no area.
+    """Ratio of face sizes, sqrt(hull area of kp_source / hull area of kp_initial): (B, 1, 1)."""
+    # The floor only matters for collapsed or fewer than three points, whose hull has no area.
     areas = [hull_area(kp.value).clamp_min(1e-8) for kp in (kp_source, kp_initial)]
     return (areas[0] / areas[1]).sqrt()[:, None, None]
 

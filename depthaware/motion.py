@@ -14,12 +14,12 @@ from .warp import sample
 
 
 class DenseMotion(NamedTuple):
-    """Where every position of the result comes from in the source; h x w is the motion network's resolution.
+    """Backward motion from the result to the source; h x w is the motion network's resolution.
 
     Attributes:
         deformation: (B, h, w, 2), backward map in normalized coordinates.
         occlusion_map: (B, 1, h, w) in (0, 1), 1 = keep the warped source, 0 = inpaint.
-        mask: (B, N+1, h, w), which motion each position follows; sums to 1, index 0 = background.
+        mask: (B, N+1, h, w), weight of each sparse motion at each position; sums to 1, index 0 = background.
         sparse_motion: (B, N+1, h, w, 2).
         sparse_deformed: (B, N+1, 3, h, w), the source under each sparse motion.
     """
@@ -70,8 +70,8 @@ class DenseMotionNetwork(nn.Module):
 
         Args:
             source_image: (B, 3, H, W) in [0, 1]; sides multiples of 2 ** num_blocks / scale_factor.
-            kp_source: of the source image.
-            kp_driving: of the driving frame.
+            kp_source: key points of the source image.
+            kp_driving: key points of the driving frame.
         """
         check_size(source_image, 2 ** len(self.hourglass.down_blocks) * self.down.step, "source_image")
         return self.forward_downsampled(self.down(source_image), kp_source, kp_driving)
@@ -88,13 +88,13 @@ class DenseMotionNetwork(nn.Module):
         return DenseMotion(deformation, torch.sigmoid(self.occlusion(feature)), mask, motions, deformed)
 
     def _deform(self, small: Tensor, motions: Tensor) -> Tensor:
-        """The source under every motion, sampled as one tall picture so that it need not be copied N + 1 times."""
+        """Warp the source by every motion, sampled as one tall image so that it is not copied N + 1 times."""
         deformed = sample(small, rearrange(motions, "b n h w xy -> b (n h) w xy"), align_corners=self.align_corners)
         return rearrange(deformed, "b c (n h) w -> b n c h w", n=motions.shape[1])
 
 
 def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:
-    """The local affine motion around each key point, T_k(z) = J_s J_d⁻¹ (z - kp_driving) + kp_source.
+    """Local affine motion around each key point, T_k(z) = J_s J_d⁻¹ (z - kp_driving) + kp_source.
 
     Args:
         kp_source: N key points of the source.
@@ -102,7 +102,7 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[in
         size: (h, w) of the grid.
 
     Returns:
-        (B, N+1, h, w, 2); index 0 is the background, which stays where it is.
+        (B, N+1, h, w, 2); index 0 is the background, the identity.
     """
     value = kp_driving.value
     grid = coordinate_grid(*size, dtype=value.dtype, device=value.device)
@@ -115,6 +115,6 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[in
 
 
 def motion_heatmaps(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[int]) -> Tensor:
-    """Where each key point goes to (positive) and comes from (negative), (B, N+1, h, w); zero for the background."""
+    """Heat maps of the driving minus those of the source key points, (B, N+1, h, w); zero for the background."""
     heatmaps = gaussian_heatmap(kp_driving.value, size) - gaussian_heatmap(kp_source.value, size)
     return torch.cat((torch.zeros_like(heatmaps[:, :1]), heatmaps), dim=1)

@@ -1,4 +1,4 @@
-"""Sampling an image where a deformation points: the only caller of `grid_sample`."""
+"""Backward warping of images and feature maps; the only caller of `grid_sample`."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ def warp(image: Tensor, deformation: Tensor, *, align_corners: bool = True, padd
     """Backward-warp: output(z) = image(deformation(z)), bilinear.
 
     Args:
-        image: (B, C, H, W) picture or feature map.
-        deformation: (B, h, w, 2), normalized (x, y) positions in `image`; resized bilinearly to (H, W) where
-            it differs.
+        image: (B, C, H, W), image or feature map.
+        deformation: (B, h, w, 2), normalized (x, y) positions in `image`; resized bilinearly to (H, W) if
+            different.
         align_corners: True puts -1 and +1 at the centers of the corner pixels, so that the identity grid is exactly the
-            identity. False reproduces how the released DaGAN weights were trained, where it is not.
-        padding_mode: "zeros", "border" or "reflection", what lies outside of the image.
+            identity. False reproduces the sampling that the released DaGAN weights were trained with, where it is not.
+        padding_mode: "zeros", "border" or "reflection", for positions outside of the image.
 
     Returns:
         (B, C, H, W).
@@ -33,7 +33,7 @@ def warp(image: Tensor, deformation: Tensor, *, align_corners: bool = True, padd
 
 
 def sample(image: Tensor, positions: Tensor, *, align_corners: bool = True, padding_mode: str = "zeros") -> Tensor:
-    """`warp` at the deformation's own resolution: an image (B, C, H, W) at positions (B, h, w, 2) is (B, C, h, w)."""
+    """Sample an image (B, C, H, W) at positions (B, h, w, 2), bilinearly, to (B, C, h, w)."""
     return F.grid_sample(image, positions, mode="bilinear", padding_mode=padding_mode, align_corners=align_corners)
 
 

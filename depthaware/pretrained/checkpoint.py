@@ -38,7 +38,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged pickle raises nearly any type
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it asks for {refused[1]}, which may run code" if refused else "foreign, truncated or damaged"
+        reason = f"it imports {refused[1]}, which may run code" if refused else "foreign, truncated or damaged"
         raise ValueError(f"{path}: not a PyTorch checkpoint that is safe to read: {reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a checkpoint (a dict), found a {type(content).__name__}")
