@@ -133,7 +133,7 @@ def discriminator(arrays: Arrays, golden: Path, folder: Path) -> Arrays:
 
 
 def plain(arrays: Arrays, golden: Path, folder: Path, change: Change) -> Arrays:
-    """The detector, the plain generator, and relative motion from the driver's first to its next frame."""
+    """The detector, the plain generator, and relative motion from the first driving frame to the next."""
     model = change(converted(golden, folder, "DepthAwareGenerator"))
     attended: list[Tensor] = []
     assert model.generator.attention is not None

@@ -1,4 +1,4 @@
-"""Laws of the direct alignment, on pictures whose motion is known."""
+"""Laws of the direct alignment, on images of known motion."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_a_known_motion_is_found(seed):
 
 @given(seeds)
 @few
-def test_what_moves_in_the_middle_counts_and_not_the_still_background(seed):
+def test_motion_in_the_middle_counts_and_a_static_background_does_not(seed):
     target, neighbor, T = frames(seed, dome())
     still = coordinate_grid(SIZE, SIZE).abs().amax(-1) > 0.6
     room = texture(seed + 1)
@@ -70,8 +70,8 @@ def test_what_moves_in_the_middle_counts_and_not_the_still_background(seed):
 @given(seeds)
 @few
 def test_frames_that_are_alike_did_not_move(seed):
-    picture = texture(seed)
-    torch.testing.assert_close(align_frames(picture, picture, dome(), K), torch.eye(4)[None])
+    image = texture(seed)
+    torch.testing.assert_close(align_frames(image, image, dome(), K), torch.eye(4)[None])
 
 
 @given(seeds, st.floats(0.1, 10))
@@ -83,7 +83,7 @@ def test_the_translation_is_in_the_unit_of_depth(seed, unit):
     torch.testing.assert_close(other[:, :3, 3] / unit, one[:, :3, 3], atol=1e-3, rtol=0)
 
 
-def test_no_reprojection_is_bettered_by_shrinking_the_world():
+def test_shrinking_the_scene_reduces_no_reprojection_error():
     target, neighbor, _ = frames(0, dome())
     scale, flat = (torch.ones((), requires_grad=True) for _ in range(2))
     depth = scale * dome() ** flat
@@ -103,10 +103,10 @@ def test_a_batch_is_its_samples_one_by_one():
 
 
 def test_what_does_not_fit_is_refused_by_name():
-    picture = texture(0)
+    image = texture(0)
     with pytest.raises(ValueError, match=r"neighbor: expected the target's shape .*, got \(1, 3, 64, 32\)"):
-        align_frames(picture, picture[..., :32], dome(), K)
+        align_frames(image, image[..., :32], dome(), K)
     with pytest.raises(ValueError, match=r"depth: expected \(1, 1, 64, 64\), got \(1, 1, 64, 32\)"):
-        align_frames(picture, picture, dome()[..., :32], K)
+        align_frames(image, image, dome()[..., :32], K)
     with pytest.raises(ValueError, match="target: expected sides in multiples of 4, got 64 x 62"):
-        align_frames(picture[..., :62], picture[..., :62], dome()[..., :62], K)
+        align_frames(image[..., :62], image[..., :62], dome()[..., :62], K)

@@ -87,7 +87,7 @@ def test_a_new_module_is_the_identity():
     assert torch.equal(CrossModalAttention(16)(torch.rand(2, 16, 5, 7), feature), feature)
 
 
-def test_self_attention_is_the_feature_asking_itself(model):
+def test_self_attention_has_queries_from_the_feature_itself(model):
     feature = uniform(2, 16, 5, 7)
     torch.testing.assert_close(model(feature, feature), explicit(model, feature, feature)[0])
 
@@ -102,7 +102,7 @@ def test_the_attention_map_is_the_formulas_weights(model):
 
 
 def test_what_is_attended_to_has_no_order(model):
-    """Permuting the positions of `feature` changes only the residual; permuting those that ask permutes the answers."""
+    """Permuting the positions of `feature` changes only the residual; permuting queries permutes the results."""
     depth_feature, feature = uniform(2, 16, 5, 7), uniform(2, 16, 5, 7, seed=1)
     order = torch.randperm(35, generator=torch.Generator().manual_seed(3))
 

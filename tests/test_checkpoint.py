@@ -247,7 +247,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "truncated late": (lambda p: _truncated(p, 0.99), "truncated"),
     "truncated, old format": (lambda p: _truncated(p, 0.5, legacy=True), "truncated"),
     "text": (lambda p: p.write_text("hello world\n" * 50), "foreign"),
-    "a picture": (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9), "foreign"),
+    "an image": (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9), "foreign"),
     "another zip": (_archive, "foreign"),
     "TorchScript": (lambda p: torch.jit.save(torch.jit.script(torch.nn.ReLU()), str(p)), "foreign"),
     "safetensors": (lambda p: save_file({"a": torch.ones(3)}, p), "with kp_detector|foreign"),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from conftest import TINY
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -34,18 +35,6 @@ from depthaware.geometry import coordinate_grid
 HOURGLASS = dict(block_expansion=4, max_features=16, num_blocks=2)
 DEPTH = dict(encoder="test_resnet", decoder_channels=[4, 4, 8, 8, 16])
 GENERATOR = dict(block_expansion=4, max_features=16, num_bottleneck_blocks=1)
-WHOLE = dict(
-    num_keypoints=3,
-    depth_encoder="test_resnet",
-    depth_channels=[4, 4, 8, 8, 16],
-    detector_block_expansion=4,
-    motion_block_expansion=4,
-    hourglass_max_features=16,
-    num_hourglass_blocks=2,
-    generator_block_expansion=4,
-    generator_max_features=16,
-    num_bottleneck_blocks=1,
-)
 
 
 class Case(NamedTuple):
@@ -107,9 +96,9 @@ CASES = {
         # The instance norm behind it takes away any constant.
         tuple(f"down_blocks.{i}.conv.bias" for i in (1, 2, 3)),
     ),
-    "DaGAN": Case(DaGAN, WHOLE, lambda: images(2)),
-    "DaGAN spade": Case(DaGAN, WHOLE | dict(decoder="spade"), lambda: images(2)),
-    "DaGAN FOMM": Case(DaGAN, WHOLE | dict(keypoint_input="rgb", attention="none"), lambda: images(2)),
+    "DaGAN": Case(DaGAN, TINY, lambda: images(2)),
+    "DaGAN spade": Case(DaGAN, TINY | dict(decoder="spade"), lambda: images(2)),
+    "DaGAN FOMM": Case(DaGAN, TINY | dict(keypoint_input="rgb", attention="none"), lambda: images(2)),
 }
 COARSE = tuple(f"depth_net.heads.{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias"))  # of stage 1 alone
 CASES |= {name: case._replace(without_gradient=COARSE) for name, case in CASES.items() if name.startswith("DaGAN")}

@@ -42,10 +42,19 @@ def test_the_default_is_the_papers_resnet18():
     assert [shapes[f"fuse.{i}.weight"][:2] for i in range(5)] == [(16, 16), (32, 96), (64, 128), (128, 256), (256, 512)]
 
 
-def test_brightness_matters_and_a_mirrored_picture_has_another_disparity():
+def test_brightness_matters_and_a_mirrored_image_has_another_disparity():
     model, image = network(), torch.rand(1, 3, 64, 64)
     assert not torch.allclose(model(image)[0], model(0.5 * image)[0])
     assert not torch.allclose(model(image.flip(3))[0].flip(3), model(image)[0])
+
+
+def test_the_encoder_gets_images_of_mean_zero_point_45_and_deviation_half_of_it():
+    model, inputs = network(), []
+    model.encoder.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    for gray in (0.0, 0.45, 0.675):
+        model(torch.full((1, 3, 64, 64), gray), num_scales=1)
+    means = [x.mean().item() for x in inputs]
+    assert means == pytest.approx([-2.0, 0.0, 1.0], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def points(batch: int = 2) -> Keypoints:
     return Keypoints(torch.rand(batch, 3, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1)
 
 
-def pictures(height: int = 64, width: int = 64, batch: int = 2) -> torch.Tensor:
+def images(height: int = 64, width: int = 64, batch: int = 2) -> torch.Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(2))
 
 
@@ -44,7 +44,7 @@ def test_the_default_is_the_papers_discriminator():
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 96), (130, 66)])
 def test_one_output_per_scale_for_any_size(small, size):
-    outputs = small(pictures(*size), points())
+    outputs = small(images(*size), points())
     assert len(outputs) == 2
     for output, step in zip(outputs, (1, 2), strict=True):
         side = [((((n // step - 3) // 2) - 3) // 2) - 3 for n in size]
@@ -54,14 +54,14 @@ def test_one_output_per_scale_for_any_size(small, size):
 
 
 def test_samples_do_not_see_each_other(small):
-    image, kp = pictures(), points()
+    image, kp = images(), points()
     both = small(image, kp)[0].prediction
     alone = small(image[1:], Keypoints(kp.value[1:]))[0].prediction
     torch.testing.assert_close(both[1:], alone)
 
 
 def test_every_scale_sees_the_blurred_image_and_gaussians_of_its_own_size(small):
-    image, kp = pictures(), points()
+    image, kp = images(), points()
     seen = [torch.cat((image, gaussian_heatmap(kp.value, (64, 64), variance=0.01)), dim=1)]
     coarse = AntiAliasDownsample(3, 0.5)(image)
     seen.append(torch.cat((coarse, gaussian_heatmap(kp.value, (32, 32), variance=0.01)), dim=1))
@@ -70,12 +70,12 @@ def test_every_scale_sees_the_blurred_image_and_gaussians_of_its_own_size(small)
 
 
 def test_train_and_eval_are_the_same(small):
-    training = small(pictures(), points())[0].prediction
-    torch.testing.assert_close(small.eval()(pictures(), points())[0].prediction, training)
+    training = small(images(), points())[0].prediction
+    torch.testing.assert_close(small.eval()(images(), points())[0].prediction, training)
 
 
 def test_gradients_reach_image_key_points_and_every_parameter(small):
-    image, kp = pictures().requires_grad_(), Keypoints(points().value.requires_grad_())
+    image, kp = images().requires_grad_(), Keypoints(points().value.requires_grad_())
     sum(output.prediction.square().mean() for output in small(image, kp)).backward()
     assert image.grad.abs().sum() > 0 and kp.value.grad.abs().sum() > 0
     # An instance norm removes the bias before it; every other parameter must learn.
@@ -105,14 +105,14 @@ def test_the_leak_is_a_fifth(small):
 
 def test_smallest_size_works_and_one_less_is_refused_by_name():
     model = MultiScaleDiscriminator(3, block_expansion=4, num_blocks=3)
-    assert model(pictures(29, 29), points())[0].prediction.shape[-2:] == (2, 2)
+    assert model(images(29, 29), points())[0].prediction.shape[-2:] == (2, 2)
     with pytest.raises(ValueError, match=r"at least 29.*got 28 x 40"):
-        model(pictures(28, 40), points())
+        model(images(28, 40), points())
 
 
 def test_state_dict_round_trip(small):
     torch.manual_seed(5)
     other = MultiScaleDiscriminator(**SMALL)
     other.load_state_dict(small.state_dict())
-    for ours, theirs in zip(small(pictures(), points()), other(pictures(), points()), strict=True):
+    for ours, theirs in zip(small(images(), points()), other(images(), points()), strict=True):
         torch.testing.assert_close(ours.prediction, theirs.prediction, atol=0, rtol=0)

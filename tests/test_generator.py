@@ -3,23 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from conftest import TINY
+from torch import Tensor, nn
 
 from depthaware import CrossModalAttention, DaGAN, DenseMotion, DepthAwareGenerator, Keypoints
+from depthaware.generator import SPADE
 from depthaware.geometry import coordinate_grid
 
-NARROW = dict(
-    num_keypoints=4,
-    depth_encoder="test_resnet",
-    depth_channels=[4, 4, 8, 8, 16],
-    detector_block_expansion=4,
-    motion_block_expansion=4,
-    hourglass_max_features=16,
-    generator_block_expansion=4,
-    generator_max_features=16,
-    num_bottleneck_blocks=1,
-)
-SMALL = NARROW | dict(num_hourglass_blocks=2)  # sides in multiples of 32, because of the depth network
+PAPER_DEPTH = TINY | dict(num_hourglass_blocks=5)  # sides in multiples of 128
 TABLE_4 = {
     "baseline": dict(keypoint_input="rgb", attention="none"),
     "w/ FDN": dict(attention="none"),
@@ -37,7 +28,7 @@ TABLE_4 = {
 
 def dagan(**options) -> DaGAN:
     torch.manual_seed(0)
-    model = DaGAN(**SMALL | options).eval()
+    model = DaGAN(**TINY | options).eval()
     if model.generator.attention is not None:
         open_gate(model.generator.attention)
     return model
@@ -52,12 +43,12 @@ def generator(**options) -> DepthAwareGenerator:
 
 
 def open_gate(attention: CrossModalAttention) -> None:
-    """Let the attention be seen; the biases keep its few queries and keys from dying in their ReLU."""
+    """Make the attention visible; the biases keep its few queries and keys from dying in their ReLU."""
     for parameter in (attention.gate, attention.query.bias, attention.key.bias):
         parameter.data.fill_(0.5)
 
 
-def pictures(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
+def images(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
     """Smooth patches of color: noise would look the same everywhere to a detector."""
     coarse = torch.rand(batch, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, size=(height, width), mode="bilinear")
@@ -118,6 +109,17 @@ def test_depth_matters_to_cross_modal_attention_alone(attention, matters):
     assert torch.equal(first, second) != matters
 
 
+def test_spade_scales_the_normalized_feature_by_one_plus_gamma_and_adds_beta():
+    spade = SPADE(1)
+    for parameter in spade.parameters():
+        nn.init.zeros_(parameter)
+    spade.gamma.bias.data.fill_(0.5)
+    spade.beta.bias.data.fill_(0.25)
+    x = torch.tensor([[[[7.0, 3.0], [3.0, 7.0]]]])  # normalized: 1 and -1
+    expected = torch.tensor([[[[1.75, -1.25], [-1.25, 1.75]]]])
+    torch.testing.assert_close(spade(x, torch.zeros(1, 7, 2, 2)), expected, atol=1e-4, rtol=0)
+
+
 def test_what_the_generator_cannot_use_is_refused_by_name():
     model, image, field = generator(), torch.rand(1, 3, 32, 32), motion(coordinate_grid(8, 8)[None], 0.5)
     with pytest.raises(ValueError, match="source_image: expected height and width in multiples of 4, got 32 x 30"):
@@ -137,12 +139,12 @@ def test_what_the_generator_cannot_use_is_refused_by_name():
 
 @pytest.mark.parametrize("row", TABLE_4)
 def test_every_row_of_table_4_runs_and_streaming_is_the_batch(row):
-    model, sources, drivers = dagan(**TABLE_4[row]), pictures(1, 64, 64), pictures(3, 64, 64, seed=1)
+    model, sources, driving = dagan(**TABLE_4[row]), images(1, 64, 64), images(3, 64, 64, seed=1)
     with torch.no_grad():
-        out = model(sources.expand(3, -1, -1, -1), drivers)
+        out = model(sources.expand(3, -1, -1, -1), driving)
         source = model.encode_source(sources)
-        frames = [model.drive(source, model.detect(frame)[0]) for frame in drivers.split(1)]
-        batch = model.drive(source, model.detect(drivers)[0])
+        frames = [model.drive(source, model.detect(frame)[0]) for frame in driving.split(1)]
+        batch = model.drive(source, model.detect(driving)[0])
     assert (model.depth_net is None) == (row in ("baseline", "FOMM")) == (out.disparity_source is None)
     torch.testing.assert_close(torch.cat(frames), out.prediction, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(batch, out.prediction, atol=1e-5, rtol=1e-4)
@@ -152,10 +154,10 @@ def test_every_row_of_table_4_runs_and_streaming_is_the_batch(row):
 
 
 @pytest.mark.parametrize("decoder", ["plain", "spade"])
-def test_every_source_has_its_own_driver(decoder):
-    model, sources, drivers = dagan(decoder=decoder), pictures(3, 64, 64), pictures(3, 64, 64, seed=1)
+def test_every_source_has_its_own_driving_image(decoder):
+    model, sources, driving = dagan(decoder=decoder), images(3, 64, 64), images(3, 64, 64, seed=1)
     with torch.no_grad():
-        kp = model.detect(drivers)[0]
+        kp = model.detect(driving)[0]
         together = model.drive(model.encode_source(sources), kp)
         alone = [model.drive(model.encode_source(sources[i : i + 1]), at(kp, i)) for i in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
@@ -165,7 +167,7 @@ def test_every_source_has_its_own_driver(decoder):
 @pytest.mark.parametrize("size", [(128, 128), (256, 256), (128, 384)])
 def test_the_papers_depth_of_hourglass_takes_any_multiple_of_128(options, size):
     torch.manual_seed(0)
-    model = DaGAN(**NARROW | options).eval()
+    model = DaGAN(**PAPER_DEPTH | options).eval()
     with torch.no_grad():
         out = model(*torch.rand(2, 1, 3, *size))
     assert out.prediction.shape == (1, 3, *size)
@@ -175,13 +177,13 @@ def test_the_papers_depth_of_hourglass_takes_any_multiple_of_128(options, size):
 
 def test_512_px():
     with torch.no_grad():
-        assert DaGAN(**NARROW).eval()(*torch.rand(2, 1, 3, 512, 512)).prediction.shape == (1, 3, 512, 512)
+        assert DaGAN(**PAPER_DEPTH).eval()(*torch.rand(2, 1, 3, 512, 512)).prediction.shape == (1, 3, 512, 512)
 
 
 @pytest.mark.parametrize("options", [{}, dict(keypoint_input="rgb", attention="none"), dict(decoder="spade")])
 @pytest.mark.parametrize("size", [(192, 128), (128, 130), (128, 0)])
 def test_sides_that_cannot_be_halved_are_refused_by_name(options, size):
-    model = DaGAN(**NARROW | options)
+    model = DaGAN(**PAPER_DEPTH | options)
     with pytest.raises(
         ValueError, match=f"image: expected height and width in multiples of .* got {size[0]} x {size[1]}"
     ):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 import torch
 from hub_server import HubServer
@@ -17,19 +18,13 @@ from safetensors.torch import load_file, save_file
 from depthaware.dagan import DaGAN
 from depthaware.pretrained import hub
 
-TINY = {
-    "image_size": 64,
+TINY = conftest.TINY | {
     "num_keypoints": 3,
     "depth_encoder": "test_resnet",
-    "depth_channels": [4, 4, 4, 8, 8],
-    "detector_block_expansion": 4,
-    "motion_block_expansion": 4,
     "hourglass_max_features": 8,
     "num_hourglass_blocks": 1,
-    "generator_block_expansion": 4,
     "generator_max_features": 8,
     "num_down_blocks": 1,
-    "num_bottleneck_blocks": 1,
 }
 ROWS = {  # of the paper's Table 4, and what comes with it
     "baseline": {"keypoint_input": "rgb", "attention": "none"},

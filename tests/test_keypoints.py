@@ -48,19 +48,19 @@ def test_key_points_lie_in_range_and_frames_start_as_the_identity(size, padding)
 
 @pytest.mark.parametrize("padding, cells", [(0, 32 - 6), (3, 32)])
 @pytest.mark.parametrize("right, down", [(0, 0), (1, 0), (0, 1), (-1, 1)])
-def test_key_points_move_with_the_picture(padding, cells, right, down):
+def test_key_points_move_with_the_image(padding, cells, right, down):
     """Whole steps of the hourglass (4 cells) move every key point by 4 cells of the heat map.
 
-    In a picture that is periodic for every convolution there are no borders, and this is exact.
+    In an image that is periodic for every convolution there are no borders, and this is exact.
     """
     model = detector(input="rgb", temperature=1e-4, padding=padding)  # so cold that only the peak counts
     for module in model.hourglass.modules():
         if isinstance(module, nn.Conv2d):
             module.padding_mode = "circular"
-    picture = torch.zeros(1, 3, 128, 128)
-    picture[..., 52:76, 48:72] = uniform(3, 24, 24).float()
-    still = model(picture).value
-    moved = model(picture.roll((16 * down, 16 * right), dims=(2, 3))).value
+    image = torch.zeros(1, 3, 128, 128)
+    image[..., 52:76, 48:72] = uniform(3, 24, 24).float()
+    still = model(image).value
+    moved = model(image.roll((16 * down, 16 * right), dims=(2, 3))).value
     assert still.abs().max() < 0.6  # every peak is on the square, none at the border
     step = 4 * 2 / (cells - 1)
     torch.testing.assert_close(
@@ -77,10 +77,10 @@ def test_a_key_point_sits_at_the_peak_of_its_heat_map():
     torch.testing.assert_close(model(torch.zeros(1, 3, 64, 64)).value, torch.tensor([expected]))
 
 
-@pytest.mark.parametrize("looks_at, sees_image, sees_disparity", [("rgb", 1, 0), ("rgbd", 1, 1), ("depth", 0, 1)])
-def test_the_input_option_decides_what_is_looked_at(looks_at, sees_image, sees_disparity):
+@pytest.mark.parametrize("modality, sees_image, sees_disparity", [("rgb", 1, 0), ("rgbd", 1, 1), ("depth", 0, 1)])
+def test_the_input_option_is_the_modality_used(modality, sees_image, sees_disparity):
     image, disparity = torch.rand(1, 3, 64, 64).requires_grad_(), torch.rand(1, 1, 64, 64).requires_grad_()
-    detector(input=looks_at)(image, disparity).value.square().sum().backward()
+    detector(input=modality)(image, disparity).value.square().sum().backward()
     assert (image.grad is not None) == sees_image and (disparity.grad is not None) == sees_disparity
 
 
@@ -121,6 +121,12 @@ def test_a_heat_map_is_one_exactly_at_its_key_point():
     torch.testing.assert_close(heatmap.flatten(2).amax(-1), torch.ones(1, 48))
 
 
+def test_the_default_heat_map_falls_to_one_over_root_e_at_a_tenth():
+    heatmap = gaussian_heatmap(torch.zeros(1, 1, 2), (21, 21))[0, 0]  # pixels 0.1 apart, variance 0.01
+    assert heatmap[10, 11].item() == pytest.approx(0.6065307, abs=1e-6)
+    assert heatmap[12, 10].item() == pytest.approx(0.1353353, abs=1e-6)
+
+
 # Area of the hull
 
 
@@ -157,7 +163,7 @@ def test_hull_area_of_a_square_with_points_on_its_edges():
 
 @given(seeds)
 @few
-def test_a_driver_in_the_initial_pose_leaves_the_source_as_it_is(seed):
+def test_a_driving_frame_in_the_initial_pose_leaves_the_source_as_it_is(seed):
     source, initial = points(seed), points(seed + 10)
     kp = transfer_motion(source, initial, initial)
     torch.testing.assert_close(kp.value, source.value)
@@ -166,7 +172,7 @@ def test_a_driver_in_the_initial_pose_leaves_the_source_as_it_is(seed):
 
 @given(seeds)
 @few
-def test_a_source_that_is_the_drivers_initial_frame_takes_the_drivers_key_points(seed):
+def test_a_source_that_is_the_initial_driving_frame_takes_the_driving_key_points(seed):
     driving, initial = points(seed), points(seed + 10)
     kp = transfer_motion(initial, driving, initial)
     torch.testing.assert_close(kp.value, driving.value)
@@ -176,14 +182,14 @@ def test_a_source_that_is_the_drivers_initial_frame_takes_the_drivers_key_points
 
 @given(seeds)
 @few
-def test_absolute_motion_is_the_drivers(seed):
+def test_absolute_motion_is_the_driving_key_points(seed):
     driving = points(seed)
     assert transfer_motion(points(seed + 10), driving, points(seed + 20), mode="absolute") is driving
 
 
 @given(seeds, st.floats(0.2, 5))
 @few
-def test_the_size_of_the_drivers_face_does_not_matter(seed, size):
+def test_the_size_of_the_driving_face_does_not_matter(seed, size):
     source, driving, initial = points(seed), points(seed + 10), points(seed + 20)
     larger = [kp._replace(value=size * kp.value) for kp in (driving, initial)]
     expected = transfer_motion(source, driving, initial)

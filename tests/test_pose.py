@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from depthaware import PoseNet
 from depthaware.geometry import backproject, project
@@ -29,7 +30,7 @@ def test_a_new_network_has_a_portrait_lens(size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("bias, center, focal", [(-50.0, 0.4, 0.8), (50.0, 0.6, 3.0)])
-def test_no_camera_runs_off(size, bias, center, focal):
+def test_intrinsics_stay_in_their_bounds(size, bias, center, focal):
     model, sides = network(), torch.tensor([size[1], size[0]]).float()
     for head in (model.center, model.focal):
         head.bias.data.fill_(bias)
@@ -52,13 +53,22 @@ def test_intrinsics_are_a_camera_and_the_pose_is_rigid_and_starts_small(head):
     assert pose.axis_angle.abs().max() < 0.1 and pose.translation.abs().max() < 0.1
 
 
+def test_the_motion_is_a_hundredth_of_the_heads_output():
+    model = network()
+    nn.init.zeros_(model.motion.weight)
+    model.motion.bias.data = torch.tensor([1.0, 2.0, 3.0, -4.0, 5.0, -6.0])
+    pose = model(*torch.rand(2, 1, 3, 64, 64))
+    torch.testing.assert_close(pose.axis_angle, torch.tensor([[0.01, 0.02, 0.03]]))
+    torch.testing.assert_close(pose.translation, torch.tensor([[-0.04, 0.05, -0.06]]))
+
+
 def test_the_released_head_lies_right_of_and_below_the_center():
     K = network(intrinsics="released")(*torch.rand(2, 2, 3, 64, 96)).K
     assert (K[:, 0, 2] > 48).all() and (K[:, 1, 2] > 32).all()
 
 
 @pytest.mark.parametrize("head", ["bounded", "released"])
-def test_a_reprojection_teaches_pose_and_intrinsics(head):
+def test_a_reprojection_error_trains_pose_and_intrinsics(head):
     model = network(intrinsics=head)
     earlier, later = torch.rand(2, 2, 3, 64, 64)
     pose = model(earlier, later)
