@@ -1,4 +1,4 @@
-"""Training losses: pure functions without a weight, most of them also as a thin Module with the paper's weight."""
+"""Training losses: pure functions without a weight, and thin Modules that hold the options and the paper's weight."""
 
 from .adversarial import (
     FeatureMatchingLoss,
