@@ -88,9 +88,6 @@ class DaGAN(nn.Module):
             2 ** num_hourglass_blocks / scale_factor.
         align_corners: sampling convention that the weights were trained with, see `warp`.
 
-    Attributes:
-        card: model card (Markdown) that came with the weights, or None.
-
     Reference:
         Hong et al. 2022, figure 2.
     """
@@ -204,7 +201,7 @@ class DaGAN(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "DaGAN":
-        """Load weights, strictly, in eval mode.
+        """Load weights, strictly, in eval mode; their model card (Markdown) is in `card`.
 
         Args:
             name: a bundled name ("dagan-tiny"), a folder, or a Hub id ("user/model").
