@@ -44,6 +44,8 @@ def test_public_names():
         "tpsmm",
     ]
     assert all(hasattr(retrofit, name) for name in retrofit.__all__)
+    page = (ROOT / "docs/api/retrofit.md").read_text()
+    assert not [name for name in retrofit.__all__ if f"depthaware.retrofit.{name}" not in page]
 
 
 def test_a_users_own_integrations_package_breaks_nothing(tmp_path):
