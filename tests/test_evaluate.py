@@ -13,7 +13,7 @@ from evaluate_depth import Truth, score
 from evaluation_clips import ALL, IMAGES, STANDS, write_clips
 from torch import Tensor
 
-from depthaware import animate
+from depthaware import animate, transfer_motion
 from depthaware.evaluation import (
     ClipReader,
     Evaluator,
@@ -93,6 +93,25 @@ def test_another_person_has_no_truth_but_a_source_and_a_pose(tiny_model, data, r
         assert copy["prmse"] > 0 and perfect["csim"] < 1
 
 
+def test_each_source_frame_counts_not_each_source_clip(tiny_model, reader):
+    """Encodings and features of a source are kept from batch to batch."""
+    pairs = [Pair("clip0", frame, "clip0", 4) for frame in (0, 2)]
+    for pair, (_, copy, _), _ in evaluate(tiny_model, pairs, reader, metrics=["l1"], batch_size=1):
+        source, driving = (reader.frame("clip0", frame) for frame in (pair.source_frame, 4))
+        assert copy[0] == pytest.approx((source - driving).abs().mean().item(), rel=1e-6)
+
+
+def test_extractors_get_256_pixels_whatever_the_size_of_the_model(tiny_model, pair_list, reader):
+    sizes = set()
+
+    def extract(images: Tensor) -> Tensor:
+        sizes.add(tuple(images.shape[1:]))
+        return STANDS["landmarks"](images)
+
+    list(evaluate(tiny_model, pair_list.pairs[:3], reader, metrics=["akd"], extractors={"landmarks": extract}))
+    assert reader.size == 64 and sizes == {(3, 256, 256)}
+
+
 def test_relative_motion_is_that_of_animate(tiny_model, reader):
     evaluator = Evaluator(tiny_model, reader, Scorer(["l1"]))
     source, initial, driving = (reader.frame(name, i) for name, i in (("clip0", 0), ("clip1", 2), ("clip1", 4)))
@@ -100,6 +119,22 @@ def test_relative_motion_is_that_of_animate(tiny_model, reader):
     for frame, expected in zip((2, 4), animated, strict=True):
         found = to_uint8(evaluator.predict(Pair("clip0", 0, "clip1", frame, 2)).prediction)[0]
         assert abs(found.astype(int) - expected.image).max() <= 1
+
+
+@torch.inference_mode()
+def test_relative_motion_is_relative_to_the_initial_frame(tiny_model, reader, monkeypatch):
+    """By the key points, which tell frames apart even where a random generator hardly does."""
+    drive, found = tiny_model.drive, []
+    monkeypatch.setattr(
+        tiny_model, "drive", lambda source, keypoints: (found.append(keypoints), drive(source, keypoints))[1]
+    )
+    evaluator = Evaluator(tiny_model, reader, Scorer(["l1"]))
+    source, driving = (tiny_model.detect_keypoints(reader.frame(name, i)) for name, i in (("clip0", 0), ("clip1", 4)))
+    for initial in (0, 2):
+        evaluator.predict(Pair("clip0", 0, "clip1", 4, initial))
+        reference = tiny_model.detect_keypoints(reader.frame("clip1", initial))
+        torch.testing.assert_close(found[-1], transfer_motion(source, driving, reference), atol=1e-6, rtol=1e-5)
+    assert (found[0].value - found[1].value).abs().max() > 1e-4
 
 
 def test_neither_order_nor_batches_change_the_means(tiny_model, data, pair_list, reader):
