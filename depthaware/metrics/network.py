@@ -101,11 +101,11 @@ class FID:
             ValueError: if the shapes differ, torchmetrics is missing, or the weights cannot be downloaded.
         """
         prediction, target = images(prediction, target)
-        whole = (prediction + target).isfinite().all((1, 2, 3))
-        self.skipped += int((~whole).sum())
-        if not whole.any():
+        finite = (prediction + target).isfinite().all((1, 2, 3))
+        self.skipped += int((~finite).sum())
+        if not finite.any():
             return
-        prediction, target = prediction[whole], target[whole]
+        prediction, target = prediction[finite], target[finite]
         if self._metric is None:
             options: dict[str, Any] = dict(normalize=True, input_img_size=tuple(prediction.shape[1:]))
             if self._given is not None:
