@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,11 +116,17 @@ def test_shards_are_the_whole_and_one_process_ends_what_is_missing(
 def test_a_report_of_something_else_is_left_alone(data, tiny_weights, tmp_path, capsys):
     run(data, tiny_weights, tmp_path / "r", "--every", "2")
     DaGAN(**json.loads((Path(tiny_weights) / "config.json").read_text())).save_pretrained(tmp_path / "tiny")
+    config = (
+        shutil.copytree(tiny_weights, tmp_path / "other/tiny") / "config.json"
+    )  # the same weights, sampled otherwise
+    options = json.loads(config.read_text())
+    config.write_text(json.dumps(options | {"align_corners": not options["align_corners"]}))
     before = report(tmp_path / "r")
     for weights, options, what in (
         (tiny_weights, [], "every=2, got every=1;"),
         (tiny_weights, ["--every", "2", "--metrics", "l1"], 'metrics=["ssim", "ps..., got metrics=["l1"];'),
         (str(tmp_path / "tiny"), ["--every", "2"], "weights="),
+        (str(tmp_path / "other/tiny"), ["--every", "2"], "weights="),
     ):
         capsys.readouterr()
         assert run(data, weights, tmp_path / "r", *options) == 2
