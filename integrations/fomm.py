@@ -1,3 +1,3 @@
-"""Depth for FOMM: `depthaware.retrofit.fomm` under its other name."""
+"""Retrofit of FOMM, re-exported from `depthaware.retrofit.fomm`."""
 
 from depthaware.retrofit.fomm import *  # noqa: F403

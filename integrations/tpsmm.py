@@ -1,3 +1,3 @@
-"""Depth for TPSMM: `depthaware.retrofit.tpsmm` under its other name."""
+"""Retrofit of TPSMM, re-exported from `depthaware.retrofit.tpsmm`."""
 
 from depthaware.retrofit.tpsmm import *  # noqa: F403

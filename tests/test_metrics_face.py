@@ -82,7 +82,7 @@ def test_akd_by_hand():
 
 @given(seeds, st.integers(2, 6))
 @few
-def test_akd_does_not_know_the_size_of_the_picture(seed, factor):
+def test_akd_does_not_know_the_size_of_the_image(seed, factor):
     x, y = INPUTS["akd"](seed), INPUTS["akd"](seed + 1)
     for form in ("absolute", "euclidean"):
         scaled = metrics.akd(factor * x, factor * y, size=factor * 256, form=form)
@@ -170,17 +170,19 @@ def path(frames: int = 12, seed: int = 0) -> Tensor:
 @given(seeds)
 @few
 def test_jitter_is_blind_to_steady_motion_and_to_where_the_face_is(seed):
-    x, driver = path(seed=seed), path(seed=seed + 1)
+    x, driving = path(seed=seed), path(seed=seed + 1)
     steady = torch.arange(12.0)[:, None, None] * normal(1, 68, 2, seed=seed + 2) + normal(1, 68, 2, seed=seed + 3)
     for form in ("excess", "error"):
-        torch.testing.assert_close(metrics.jitter(x + steady, driver, form=form), metrics.jitter(x, driver, form=form))
-        assert metrics.jitter(driver.float(), driver.float(), form=form).tolist() == [0.0] * 10
-        scaled = metrics.jitter(2 * x, 2 * driver, form=form, size=512)
-        torch.testing.assert_close(scaled, metrics.jitter(x, driver, form=form))
+        torch.testing.assert_close(
+            metrics.jitter(x + steady, driving, form=form), metrics.jitter(x, driving, form=form)
+        )
+        assert metrics.jitter(driving.float(), driving.float(), form=form).tolist() == [0.0] * 10
+        scaled = metrics.jitter(2 * x, 2 * driving, form=form, size=512)
+        torch.testing.assert_close(scaled, metrics.jitter(x, driving, form=form))
 
 
 def test_jitter_by_hand_of_a_trembling_point():
-    """To and fro by 1 pixel: second differences of 4 pixels; a driver at rest; a driver that falls by 3 per frame²."""
+    """To and fro by 1 pixel: second differences of 4 pixels; a driving face at rest; one that falls by 3 per frame²."""
     frames = torch.arange(6.0)
     trembling, still, falling = torch.zeros(6, 1, 2), torch.zeros(6, 1, 2), torch.zeros(6, 1, 2)
     trembling[:, 0, 0], falling[:, 0, 1] = (-1) ** frames, 1.5 * frames**2
@@ -191,19 +193,21 @@ def test_jitter_by_hand_of_a_trembling_point():
 
 
 def test_jitter_grows_with_the_trembling():
-    driver = path()
+    driving = path()
     for form in ("excess", "error"):
-        values = [metrics.jitter(driver + s * normal(12, 68, 2, seed=9), driver, form=form).mean() for s in (0.5, 2, 8)]
+        values = [
+            metrics.jitter(driving + s * normal(12, 68, 2, seed=9), driving, form=form).mean() for s in (0.5, 2, 8)
+        ]
         assert 0 < values[0] < values[1] < values[2]
 
 
 def test_jitter_needs_three_frames_and_leaves_out_those_next_to_a_missed_one():
-    x, driver = path(), path(seed=1)
-    assert [metrics.jitter(x[:frames], driver[:frames]).shape for frames in (1, 2, 3)] == [(0,), (0,), (1,)]
+    x, driving = path(), path(seed=1)
+    assert [metrics.jitter(x[:frames], driving[:frames]).shape for frames in (1, 2, 3)] == [(0,), (0,), (1,)]
     x[4] = torch.nan
-    assert metrics.jitter(x, driver).isnan().nonzero().flatten().tolist() == [2, 3, 4]
+    assert metrics.jitter(x, driving).isnan().nonzero().flatten().tolist() == [2, 3, 4]
     with pytest.raises(ValueError, match=r"one shape \(T, N, 2\)"):
-        metrics.jitter(x, driver[:1])
+        metrics.jitter(x, driving[:1])
 
 
 @pytest.mark.parametrize("name", ["akd", "aed", "jitter"])

@@ -24,8 +24,8 @@ IDENTITY = {"l1": 0.0, "psnr": math.inf, "ssim": 1.0, "ms_ssim": 1.0}
 each_metric = pytest.mark.parametrize("name", SIZES)
 
 
-def pictures(count: int, size: int = 24, seed: int = 0) -> Tensor:
-    """Smooth random pictures in double precision."""
+def random_images(count: int, size: int = 24, seed: int = 0) -> Tensor:
+    """Smooth random images in double precision."""
     noise = torch.rand(count, 3, 6, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.nn.functional.interpolate(noise, (size, size + 5), mode="bicubic").clamp(0, 1)
 
@@ -38,7 +38,7 @@ def noisy(images: Tensor, strength: float, seed: int = 1) -> Tensor:
 @given(seeds)
 @few
 def test_psnr_is_scikit_images(seed):
-    x, y = pictures(2, seed=seed), pictures(2, seed=seed + 1)
+    x, y = random_images(2, seed=seed), random_images(2, seed=seed + 1)
     expected = [peak_signal_noise_ratio(b.numpy(), a.numpy(), data_range=1) for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(metrics.psnr(x, y).numpy(), expected, rtol=1e-12)
 
@@ -50,7 +50,7 @@ GAUSSIAN = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
 @given(seed=seeds)
 @few
 def test_ssim_is_scikit_images(window, options, seed):
-    x = pictures(2, seed=seed)
+    x = random_images(2, seed=seed)
     y = noisy(x, 0.4, seed)
     expected = [
         structural_similarity(a.numpy(), b.numpy(), data_range=1, channel_axis=0, **options)
@@ -59,8 +59,8 @@ def test_ssim_is_scikit_images(window, options, seed):
     np.testing.assert_allclose(metrics.ssim(x, y, window=window).numpy(), expected, atol=1e-12)
 
 
-def test_ssim_of_luma_is_that_of_the_gray_pictures():
-    x, y = pictures(1), noisy(pictures(1), 0.3)
+def test_ssim_of_luma_is_that_of_the_gray_images():
+    x, y = random_images(1), noisy(random_images(1), 0.3)
     gray = [np.tensordot([0.299, 0.587, 0.114], image[0].numpy(), 1) for image in (x, y)]
     expected = structural_similarity(*gray, data_range=1, **GAUSSIAN)
     assert metrics.ssim(x, y, channels="luma").item() == pytest.approx(expected, abs=1e-12)
@@ -70,7 +70,7 @@ def test_ssim_of_luma_is_that_of_the_gray_pictures():
 @settings(few, max_examples=2)
 def test_ms_ssim_is_made_of_what_torchmetrics_and_scikit_image_give_at_each_scale(seed):
     """torchmetrics for contrast and structure; not for the whole, as its luminance counts windows across the border."""
-    x = pictures(1, 180, seed)
+    x = random_images(1, 180, seed)
     y = noisy(x, 0.6, seed)
     expected, images = 1.0, (x, y)
     for weight in (0.0448, 0.2856, 0.3001, 0.2363):
@@ -89,7 +89,7 @@ def halved(image: Tensor) -> Tensor:
 
 @each_metric
 def test_values_by_hand_of_black_and_gray(name):
-    """Of two flat pictures only the means differ: 0 and 1/2."""
+    """Of two flat images only the means differ: 0 and 1/2."""
     x = torch.zeros(1, 3, SIZES[name], SIZES[name])
     luminance = 0.01**2 / (0.25 + 0.01**2)
     by_hand = {"l1": 0.5, "psnr": 10 * math.log10(4), "ssim": luminance, "ms_ssim": luminance**0.1333}
@@ -98,20 +98,20 @@ def test_values_by_hand_of_black_and_gray(name):
 
 @each_metric
 def test_identity_is_exactly_perfect_in_single_precision(name):
-    x = pictures(2, SIZES[name]).float()
+    x = random_images(2, SIZES[name]).float()
     assert getattr(metrics, name)(x, x).tolist() == [IDENTITY[name]] * 2
 
 
 @each_metric
 def test_more_noise_is_worse(name):
-    x = pictures(1, SIZES[name])
+    x = random_images(1, SIZES[name])
     values = [getattr(metrics, name)(noisy(x, strength), x).item() for strength in (0.05, 0.1, 0.2, 0.4)]
     assert values == sorted(values, reverse=name != "l1") and len(set(values)) == 4
 
 
 @each_metric
 def test_every_sample_has_its_own_value(name):
-    x = pictures(3, SIZES[name])
+    x = random_images(3, SIZES[name])
     y = torch.cat([noisy(x[:1], 0.1), noisy(x[1:2], 0.8), x[2:]])
     whole = getattr(metrics, name)(x, y)
     order = torch.tensor([2, 0, 1])
@@ -122,7 +122,7 @@ def test_every_sample_has_its_own_value(name):
 
 @each_metric
 def test_a_sample_of_nan_gives_nan_and_spoils_no_other(name):
-    x = pictures(2, SIZES[name])
+    x = random_images(2, SIZES[name])
     y = noisy(x, 0.1)
     broken = torch.cat([torch.full_like(y[:1], torch.nan), y[1:]])
     values = getattr(metrics, name)(broken, x)
@@ -132,7 +132,7 @@ def test_a_sample_of_nan_gives_nan_and_spoils_no_other(name):
 
 @each_metric
 def test_autocast_and_half_precision_change_next_to_nothing(name):
-    x = pictures(1, SIZES[name]).half()
+    x = random_images(1, SIZES[name]).half()
     y = noisy(x.double(), 0.1).half()
     with torch.autocast("cpu"):
         value = getattr(metrics, name)(y, x)
@@ -142,7 +142,7 @@ def test_autocast_and_half_precision_change_next_to_nothing(name):
 
 @each_metric
 def test_what_would_give_a_wrong_number_is_refused(name):
-    metric, x = getattr(metrics, name), pictures(2, SIZES[name])
+    metric, x = getattr(metrics, name), random_images(2, SIZES[name])
     with pytest.raises(ValueError, match=r"one shape \(B, 3, H, W\), got"):
         metric(x, x[:1])
     with pytest.raises(ValueError, match=r"one shape \(B, 3, H, W\), got"):
@@ -153,7 +153,7 @@ def test_what_would_give_a_wrong_number_is_refused(name):
         metric(x, 2 * (x > x.mean()) - 1.0)
 
 
-def test_pictures_smaller_than_the_window_and_unknown_options_are_refused():
+def test_images_smaller_than_the_window_and_unknown_options_are_refused():
     x = torch.rand(1, 3, 10, 40)
     for call, words in [
         (lambda: metrics.ssim(x, x), "at least 11 x 11"),
@@ -234,7 +234,7 @@ class Colors(nn.Module):
 
 
 def test_fid_is_the_frechet_distance_whatever_the_batches():
-    x, y = pictures(40), noisy(pictures(40, seed=2), 0.5)
+    x, y = random_images(40), noisy(random_images(40, seed=2), 0.5)
     fid, shard = FID(network=Colors()), FID(network=Colors())
     for start in range(0, 20, 7):
         fid.update(x[start : min(start + 7, 20)], y[start : min(start + 7, 20)])
@@ -247,8 +247,8 @@ def test_fid_is_the_frechet_distance_whatever_the_batches():
     assert fid.compute() == pytest.approx(expected, rel=1e-6)
 
 
-def test_fid_of_equal_sets_is_zero_of_one_picture_unknown_and_without_pictures_of_nan():
-    x, fid = pictures(30), FID(network=Colors())
+def test_fid_of_equal_sets_is_zero_of_one_image_unknown_and_without_images_of_nan():
+    x, fid = random_images(30), FID(network=Colors())
     assert math.isnan(fid.compute())
     fid.update(x[:1], x[:1])
     assert math.isnan(fid.compute())
@@ -258,8 +258,8 @@ def test_fid_of_equal_sets_is_zero_of_one_picture_unknown_and_without_pictures_o
     assert fid.compute() == pytest.approx(0, abs=1e-6) and fid.skipped == 2
 
 
-def test_lpips_takes_any_distance_and_hands_it_pictures_in_range():
-    x = pictures(3)
+def test_lpips_takes_any_distance_and_hands_it_images_in_range():
+    x = random_images(3)
     lpips = LPIPS(network=lambda p, t: (p - t).square().mean((1, 2, 3), keepdim=True))
     assert lpips(x, x).tolist() == [0, 0, 0]
     assert lpips(noisy(x, 0.5), x).shape == (3,)
@@ -276,7 +276,7 @@ def test_lpips_is_torchmetrics(monkeypatch):
     monkeypatch.setattr(
         torchmetrics.functional.image.lpips, "_get_tv_model_features", lambda *_, **__: alexnet.features
     )
-    x = pictures(2, 64).float()
+    x = random_images(2, 64).float()
     y = noisy(x, 0.5)
     oracle = torchmetrics.functional.image.learned_perceptual_image_patch_similarity
     expected = [oracle(a[None], b[None], "alex", normalize=True) for a, b in zip(y, x, strict=True)]
@@ -304,5 +304,5 @@ def test_weights_or_libraries_that_cannot_be_had_are_named_in_one_line(monkeypat
 
     monkeypatch.setattr(f"torchmetrics.image.{name}", fail)
     with pytest.raises(ValueError, match=words) as raised:
-        use(pictures(1))
+        use(random_images(1))
     assert "\n" not in str(raised.value)

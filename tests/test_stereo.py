@@ -66,7 +66,7 @@ def seen(pair) -> Tensor:
 
 
 def test_the_left_photograph_is_made_of_the_right_one_where_both_see_the_same(pair, seen):
-    assert pair.visible.mean() > 0.8  # 0.84 of the picture: the law is not about a corner of it
+    assert pair.visible.mean() > 0.8  # 0.84 of the image: the law does not concern a corner alone
     assert pair.psnr(seen) > 26  # 27.6 dB
     assert pair.psnr(pair.right) < 14  # 12.7 dB unmoved
     assert pair.psnr(pair.seen(baseline=-BASELINE)) < pair.psnr(pair.right)  # the wrong way round

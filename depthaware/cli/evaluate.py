@@ -58,13 +58,13 @@ def run(args: Namespace) -> str:
     if world > 1 and args.device in (None, "cuda"):
         args.device = _own_device(rank) or args.device
     model = load_model(args)
-    footage = ClipReader(args.data, model.image_size, fit=args.fit)
-    plan, remarks = _plan(args, footage)
+    reader = ClipReader(args.data, model.image_size, fit=args.fit)
+    pair_list, remarks = _pair_list(args, reader)
     metrics, extractors, absent = _metrics(args, device=str(next(model.parameters()).device))
     report = evaluate_to_folder(
         model,
-        plan,
-        footage,
+        pair_list,
+        reader,
         args.output,
         name=Path(args.weights).name,
         protocol=Path(args.protocol).name,
@@ -80,28 +80,29 @@ def run(args: Namespace) -> str:
     return "; ".join([str(report), *absent])
 
 
-def _plan(args: Namespace, footage: "ClipReader") -> tuple["PairList", dict[str, object]]:
-    """The pairs, and what decided on them."""
+def _pair_list(args: Namespace, reader: "ClipReader") -> tuple["PairList", dict[str, object]]:
+    """The pairs, and the options that determine them."""
     from ..evaluation import PairList, cross_identity, list_clips, read_pairs, same_identity
 
     data = Path(args.data)
     remarks: dict[str, object] = {"data": data.resolve().name, "limit": args.limit}
     if args.protocol not in ("same-identity", "cross-identity"):
-        plan = PairList(read_pairs(args.protocol), [])
+        pair_list = PairList(read_pairs(args.protocol), [])
         if not data.is_dir():
             raise ValueError(f"data {args.data!r}: expected a folder with clips or folders of frames")
     else:
         clips = list_clips(data, args.split)
         remarks |= {"split": args.split if (data / "manifest.csv").is_file() else None, "every": args.every}
         if args.protocol == "same-identity":
-            plan = same_identity(footage, clips, every=args.every)
+            pair_list = same_identity(reader, clips, every=args.every)
         else:
             chosen = {"sources_per_clip": args.sources_per_clip, "seed": args.seed}
-            plan, remarks = cross_identity(footage, clips, every=args.every, **chosen), remarks | chosen
-    if not plan.pairs:
-        raise ValueError(f"data {args.data!r}: no clip gives a pair: {plan.failures[0].reason}")
-    count = min(args.limit or len(plan.pairs), len(plan.pairs))
-    return plan._replace(pairs=[plan.pairs[i * len(plan.pairs) // count] for i in range(count)]), remarks
+            pair_list, remarks = cross_identity(reader, clips, every=args.every, **chosen), remarks | chosen
+    pairs = pair_list.pairs
+    if not pairs:
+        raise ValueError(f"data {args.data!r}: no clip gives a pair: {pair_list.failures[0].reason}")
+    count = min(args.limit or len(pairs), len(pairs))
+    return pair_list._replace(pairs=[pairs[i * len(pairs) // count] for i in range(count)]), remarks
 
 
 def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Extractor"], list[str]]:

@@ -1,4 +1,4 @@
-"""How good a model is: pairs of frames in, scores out, beside those of two trivial baselines."""
+"""Model evaluation against two baselines: the copied source and the driving frame itself."""
 
 from .clip_reader import Clip, ClipReader, list_clips
 from .folder import Report, evaluate_to_folder

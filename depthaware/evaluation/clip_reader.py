@@ -1,4 +1,4 @@
-"""The clips of a folder, and single frames of them."""
+"""Lists of the clips in a folder, and random access to their frames."""
 
 import csv
 from collections import OrderedDict
@@ -16,26 +16,26 @@ MANIFEST = "manifest.csv"
 
 
 class Clip(NamedTuple):
-    """A clip by its name, and who is seen in it."""
+    """Name of a clip, and identity of the person in it."""
 
     name: str
     identity: str
 
 
 def list_clips(folder: str | Path, split: str = "test") -> list[Clip]:
-    """The clips in a folder, by name.
+    """List the clips in a folder, sorted by name.
 
     Args:
-        folder: holds videos or folders of frames, however deep; or manifest.csv with the columns name, kind (only
-            "clip" is taken), split and identity.
-        split: of the manifest; "all" for every one.
+        folder: with videos or folders of frames at any depth; or with a manifest.csv with the columns name, kind (only
+            rows of kind "clip" are used), split and identity.
+        split: of the manifest; "all" for every split.
 
     Returns:
-        Without a manifest every clip is a person of their own, but for names like ``id10292#...``, as VoxCeleb has
-        them, which are of one person up to the ``#``.
+        Name and identity of each clip. Without a manifest each clip has an identity of its own, except names such as
+        ``id10292#...`` in VoxCeleb, whose identity is the part before the ``#``.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are no clips.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -67,7 +67,7 @@ def _read_manifest(path: Path, split: str) -> list[Clip]:
 
 
 def _scan(folder: Path) -> dict[str, Path]:
-    """Every video file, and every folder with pictures in it, by its path below `folder`."""
+    """All video files and folders of images, by their paths relative to `folder`."""
     found = {}
     for path in folder.rglob("*"):
         below = path.relative_to(folder)
@@ -77,30 +77,30 @@ def _scan(folder: Path) -> dict[str, Path]:
             found[below.as_posix()] = path
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             found[below.parent.as_posix()] = path.parent
-    loose = found.pop(".", None)  # pictures at the top are a clip only where there is no other
+    loose = found.pop(".", None)  # images at the top are a clip only if there is no other clip
     return found or ({folder.name: folder} if loose else {})
 
 
 class ClipReader:
-    """Frames of the clips in a folder, as the squares that a model takes.
+    """Read single frames of the clips in a folder, as square model inputs.
 
-    The clip that was read last stays open, so that frames in rising order are decoded once; and a few frames are kept,
-    so that a source is not read again for each of its drivers.
+    The last clip stays open, so that frames in ascending order are decoded once; the last four frames are cached, so
+    that a source is not read again for each driving frame.
 
     Args:
-        folder: as in `list_clips`; a name may leave out folders and the suffix.
-        size: side of the frames.
-        fit: how they become square, see `fit_square`.
+        folder: as in `list_clips`; names of clips may omit folders and the suffix.
+        size: side of the frames in pixels.
+        fit: how frames become square, see `fit_square`.
     """
 
     def __init__(self, folder: str | Path, size: int, *, fit: Fit = "crop") -> None:
         self.folder, self.size, self.fit = Path(folder), size, fit
         self._index: dict[str, set[Path]] | None = None
-        self._kept: OrderedDict[tuple[str, int | str], Tensor] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int | str], Tensor] = OrderedDict()
         self._open: tuple[str, Iterator[Frame], int] | None = None
 
     def find(self, name: str) -> Path:
-        """Path of a clip: `name`, `name`.mp4, or a folder `name`, here or further down."""
+        """Find the path of a clip: `name`, `name`.mp4 or a folder `name`, in the folder or below it."""
         for candidate in (self.folder / name, *(self.folder / f"{name}{suffix}" for suffix in VIDEOS)):
             if candidate.is_file() or (candidate.is_dir() and candidate != self.folder):
                 return candidate
@@ -120,34 +120,34 @@ class ClipReader:
         """Number of frames of a clip."""
         return read_video(self.find(name)).frames
 
-    def frame(self, name: str, which: int | str) -> Tensor:
-        """One frame of a clip: (1, 3, size, size) in [0, 1].
+    def frame(self, name: str, index: int | str) -> Tensor:
+        """Read one frame of a clip: (1, 3, size, size) in [0, 1].
 
         Args:
             name: of the clip.
-            which: position, from 0; or a picture's name in a folder of frames.
+            index: number of the frame, from 0; or name of an image in a folder of frames.
 
         Raises:
-            ValueError: if there is no such clip or frame, or it cannot be read.
+            ValueError: if the clip or frame does not exist or cannot be read.
         """
-        key = (name, which)
-        if key not in self._kept:
-            self._kept[key] = fit_square(self._read(name, which), self.size, self.fit)
-        self._kept.move_to_end(key)
-        while len(self._kept) > 4:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+        key = (name, index)
+        if key not in self._cache:
+            self._cache[key] = fit_square(self._read(name, index), self.size, self.fit)
+        self._cache.move_to_end(key)
+        while len(self._cache) > 4:
+            self._cache.popitem(last=False)
+        return self._cache[key]
 
-    def _read(self, name: str, which: int | str) -> Image:
+    def _read(self, name: str, index: int | str) -> Image:
         path = self.find(name)
         if path.is_dir():
-            return read_image(_picture(path, which))
-        if isinstance(which, str):
-            raise ValueError(f"{path}: is a video, expected the number of a frame, got {which!r}")
-        return self._decode(name, path, which)
+            return read_image(_find_image(path, index))
+        if isinstance(index, str):
+            raise ValueError(f"{path}: is a video, expected the number of a frame, got {index!r}")
+        return self._decode(name, path, index)
 
     def _decode(self, name: str, path: Path, index: int) -> Image:
-        opened, self._open = self._open, None  # after an error there is nothing to go on with
+        opened, self._open = self._open, None  # reset, so that a failed clip is reopened
         if opened is None or opened[0] != name or opened[2] > index:
             opened = (name, iter(read_video(path)), 0)
         _, frames, count = opened
@@ -159,16 +159,16 @@ class ClipReader:
         raise ValueError(f"{path}: has {count} frames, expected one of number {index}")
 
     def reason(self, error: Exception) -> str:
-        """What went wrong, in one line; files are named from the folder on."""
+        """Describe an error in one line, with paths relative to the folder."""
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         return " ".join(text.replace(f"{self.folder}/", "").split())
 
 
-def _picture(folder: Path, which: int | str) -> Path:
-    if isinstance(which, str) and (folder / which).is_file():
-        return folder / which
-    pictures = read_video(folder).pictures
-    found = [p for p in pictures if p.stem == which] if isinstance(which, str) else pictures[which : which + 1]
+def _find_image(folder: Path, index: int | str) -> Path:
+    if isinstance(index, str) and (folder / index).is_file():
+        return folder / index
+    images = read_video(folder).pictures
+    found = [image for image in images if image.stem == index] if isinstance(index, str) else images[index : index + 1]
     if not found:
-        raise ValueError(f"{folder}: has {len(pictures)} pictures, expected one called or of number {which}")
+        raise ValueError(f"{folder}: has {len(images)} images, expected one with name or number {index}")
     return found[0]

@@ -1,4 +1,4 @@
-"""An evaluation into a folder: resumable, shared by several processes, and a report at the end."""
+"""Resumable evaluation into a folder, shared by several processes, with a report at the end."""
 
 import hashlib
 import json
@@ -12,23 +12,24 @@ from ..dagan import DaGAN
 from ..media.atomic import whole_file
 from ..media.video import Progress
 from ..metrics import FID
+from ..pretrained.fingerprint import fingerprint
 from .clip_reader import ClipReader
 from .metric_specs import Extractor, Scorer
 from .pairs import PairList, unite_names
 from .report import Score, Summary, summarize, write_json, write_markdown
 from .results_log import ResultsLog, open_report
 from .run import PREDICTIONS, Evaluator, Mode, batches
-from .sheet import find_extremes, write_sheet
+from .sheet import rank_pairs, write_sheet
 
 
 class Report(NamedTuple):
-    """How far an evaluation has come.
+    """Progress or result of an evaluation in a folder.
 
     Attributes:
-        folder: where it is.
-        done: pairs with a line in pairs.csv, failed ones included.
-        total: pairs in all.
-        summary: None while other processes are still at work.
+        folder: of the report.
+        done: number of pairs with a line in pairs.csv, including failed ones.
+        total: number of all pairs.
+        summary: None while other processes are not finished.
     """
 
     folder: Path
@@ -38,7 +39,7 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         if self.summary is None:
-            return f"{self.folder}: {self.done} of {self.total} pairs are done, the rest is for other processes"
+            return f"{self.folder}: {self.done} of {self.total} pairs are done, the others are left to other processes"
         return (
             f"{self.folder}: {self.summary.pairs} pairs of {self.summary.videos} driving videos, "
             f"{self.summary.failed} failed"
@@ -47,8 +48,8 @@ class Report(NamedTuple):
 
 def evaluate_to_folder(
     model: DaGAN,
-    plan: PairList,
-    footage: ClipReader,
+    pair_list: PairList,
+    reader: ClipReader,
     output: str | Path,
     *,
     name: str = "model",
@@ -62,123 +63,126 @@ def evaluate_to_folder(
     remarks: Mapping[str, Any] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """`evaluate`, with a line on disk for every finished pair, and a report when there is one for all.
+    """Run `evaluate` with every result on disk, and write a report when all pairs are done.
 
-    What was finished before is not done again. Processes share the work without speaking to each other: each takes
-    every n-th batch and writes a file of its own, and whichever sees all pairs done writes the report.
+    Finished pairs are not computed again. Processes share the work without communication: each takes every n-th batch
+    and writes a file of its own, and the one that finds all pairs done writes the report.
 
     Args:
-        model: on the device where the work shall be done.
-        plan: pairs, and the clips that gave none.
-        footage: where the frames come from.
-        output: folder; it is made, or gone on with if it was begun with the same model, pairs and options.
+        model: on the target device.
+        pair_list: pairs, and the clips that gave none.
+        reader: of the clips, with the model's image size.
+        output: folder; created, or resumed if it was created with the same model, pairs and options.
         name: of the model, for the report.
-        protocol: where the pairs come from, for the report.
-        metrics: as in `evaluate`, and "fid", which needs all pairs in one go.
+        protocol: origin of the pairs, for the report.
+        metrics: as in `evaluate`, and "fid", which needs all pairs in one process.
         extractors: as in `evaluate`.
         mode: as in `evaluate`.
         batch_size: as in `evaluate`.
-        strict: raise what is wrong with a clip or pair, instead of reporting it.
-        shard: number of this process, and of all of them.
-        remarks: more for the report; they must be the same when it is gone on with.
-        progress: called with the numbers of pairs done now, and of those to do.
+        strict: raise the first error of a clip or pair instead of reporting it.
+        shard: number of this process, and of all processes.
+        remarks: further entries of the report, JSON-able; must be the same on resuming.
+        progress: called with the numbers of pairs done in this call, and to do in this call.
 
     Raises:
-        ValueError: if the folder holds another report or other files, no pair could be evaluated, or FID is asked for
-            alone or of several processes.
+        ValueError: if the folder holds another report or other files, no pair could be evaluated, or FID is requested
+            without another metric or in several processes.
     """
     output, (rank, world) = Path(output), shard
-    if strict and plan.failures:
-        raise ValueError(plan.failures[0].reason)
+    if strict and pair_list.failures:
+        raise ValueError(pair_list.failures[0].reason)
     if "fid" in metrics:
         _check_fid(metrics, world)
-    plan = plan._replace(pairs=unite_names(plan.pairs, footage))
+    pair_list = pair_list._replace(pairs=unite_names(pair_list.pairs, reader))
     scorer = Scorer([metric for metric in metrics if metric != "fid"], extractors=extractors)
-    names = [measure.name for measure in scorer.measures]
+    names = [spec.name for spec in scorer.specs]
     fid = tuple(FID() for _ in PREDICTIONS) if "fid" in metrics else ()
-    evaluator = Evaluator(model, footage, scorer, mode=mode, strict=strict, fid=fid)
-    work = list(batches(plan.pairs, batch_size))
+    evaluator = Evaluator(model, reader, scorer, mode=mode, strict=strict, fid=fid)
     settings: dict[str, Any] = {"name": name, "protocol": protocol, "metrics": [*names, *(["fid"] if fid else [])]}
-    settings |= dict(mode=mode, batch_size=batch_size, fit=footage.fit, image_size=footage.size, **(remarks or {}))
-    settings |= {"extractors": {kind: _name(extractor) for kind, extractor in scorer.extractors.items()}}
-    settings |= {"weights": fingerprint(model), "pairs": _digest(plan), "total": len(plan.pairs)}
-    settings |= {package: version(package) for package in ("depthaware", "torch", "numpy", "av")}
+    settings |= {"mode": mode, "batch_size": batch_size} | _describe(evaluator, pair_list, remarks or {})
     open_report(output, settings)
-    journal = ResultsLog(output, plan.pairs, names, shard=rank if world > 1 else None)
-    if fid and len(journal) and not (output / "fid.json").exists():
+    log = ResultsLog(output, pair_list.pairs, names, shard=rank if world > 1 else None)
+    if fid and len(log) and not (output / "fid.json").exists():
         raise ValueError(
-            f"metric 'fid': cannot be gone on with, expected an empty folder, "
-            f"{str(output)!r} holds {len(journal)} of {len(journal.pairs)} pairs"
+            f"metric 'fid': cannot be resumed, expected an empty folder, "
+            f"{str(output)!r} holds {len(log)} of {len(log.pairs)} pairs"
         )
-    todo = [batch for batch in work[rank::world] if not all(i in journal for i in batch)]
-    count, total = 0, sum(map(len, todo))
-    for batch in todo:
-        journal.append(batch, evaluator([plan.pairs[i] for i in batch]))
-        progress(count := count + len(batch), total)
-    journal.look()
-    if not journal.is_complete:
-        return Report(output, len(journal), len(plan.pairs), None)
+    _score_missing(evaluator, log, list(batches(pair_list.pairs, batch_size))[rank::world], progress)
+    if not log.is_complete:
+        return Report(output, len(log), len(log.pairs), None)
     if fid and not (output / "fid.json").exists():
         _write_fid(output, fid)
-    summary = _finish(output, settings, plan, journal, evaluator, names)
-    return Report(output, len(journal), len(plan.pairs), summary)
+    return Report(output, len(log), len(log.pairs), _finish(output, settings, pair_list, log, evaluator, names))
 
 
-def fingerprint(model: DaGAN) -> str:
-    """SHA-256 of a model's options and weights."""
-    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True).encode())
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _describe(evaluator: Evaluator, pair_list: PairList, remarks: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that identify model, data and software; equal on resuming."""
+    model, reader, extractors = evaluator.model, evaluator.reader, evaluator.scorer.extractors
+    return {
+        "fit": reader.fit,
+        "image_size": reader.size,
+        **remarks,
+        "extractors": {kind: str(getattr(x, "name", type(x).__name__)) for kind, x in extractors.items()},
+        "weights": fingerprint(model, model.config),
+        "pairs": _digest(pair_list),
+        "total": len(pair_list.pairs),
+        **{package: version(package) for package in ("depthaware", "torch", "numpy", "av")},
+    }
 
 
-def _digest(plan: PairList) -> str:
-    return hashlib.sha256(json.dumps([plan.pairs, [f.name for f in plan.failures]]).encode()).hexdigest()
+def _digest(pair_list: PairList) -> str:
+    content = [pair_list.pairs, [failure.name for failure in pair_list.failures]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _name(extractor: Extractor) -> str:
-    return str(getattr(extractor, "name", type(extractor).__name__))
+def _score_missing(evaluator: Evaluator, log: ResultsLog, work: Sequence[list[int]], progress: Progress) -> None:
+    """Score the batches that are not in the log yet."""
+    todo = [batch for batch in work if not all(i in log for i in batch)]
+    done, total = 0, sum(map(len, todo))
+    for batch in todo:
+        log.append(batch, evaluator([log.pairs[i] for i in batch]))
+        progress(done := done + len(batch), total)
+    log.refresh()
 
 
 def _finish(
     output: Path,
     settings: dict[str, Any],
-    plan: PairList,
-    journal: ResultsLog,
+    pair_list: PairList,
+    log: ResultsLog,
     evaluator: Evaluator,
     names: Sequence[str],
 ) -> Summary:
-    """Write what people look at, from pairs.csv alone."""
-    journal.merge()
-    summary = summarize((row.result for row in journal), names)
+    """Write the report from pairs.csv alone."""
+    log.merge()
+    summary = summarize((row.result for row in log), names)
     if (output / "fid.json").exists():
         summary = summary._replace(scores=summary.scores + _read_fid(output, summary.pairs))
-    write_json(output / "report.json", settings, summary, plan.failures)
-    titles = _write_sheet(output / "sheet.png", journal, evaluator, names)
-    write_markdown(output / "report.md", settings, summary, plan.failures, titles)
+    write_json(output / "report.json", settings, summary, pair_list.failures)
+    titles = _write_sheet(output / "sheet.png", log, evaluator, names)
+    write_markdown(output / "report.md", settings, summary, pair_list.failures, titles)
     if not summary.pairs:
-        raise ValueError(f"none of {len(plan.pairs)} pairs could be evaluated: {summary.failures[0][0]}")
+        raise ValueError(f"none of {len(pair_list.pairs)} pairs could be evaluated: {summary.failures[0][0]}")
     return summary
 
 
-def _write_sheet(path: Path, journal: ResultsLog, evaluator: Evaluator, names: Sequence[str]) -> list[str]:
-    measure, extremes = find_extremes(journal, names)
-    if measure is None:
+def _write_sheet(path: Path, log: ResultsLog, evaluator: Evaluator, names: Sequence[str]) -> list[str]:
+    spec, ranked = rank_pairs(log, names)
+    if spec is None:
         return []
-    pairs = [journal.pairs[extreme.number] for extreme in extremes]
+    pairs = [log.pairs[entry.number] for entry in ranked]
     titles = [
-        f"{extreme.label}: {measure.name} {extreme.value:.4g}, {pair.driving_video} frame {pair.driving_frame}"
+        f"{entry.label}: {spec.name} {entry.value:.4g}, {pair.driving_video} frame {pair.driving_frame}"
         + ("" if pair.has_truth else f" on {pair.source_video} frame {pair.source_frame}")
-        for extreme, pair in zip(extremes, pairs, strict=True)
+        for entry, pair in zip(ranked, pairs, strict=True)
     ]
-    write_sheet(path, ((t, p.has_truth, evaluator.draw(p)) for t, p in zip(titles, pairs, strict=True)))
+    write_sheet(path, ((t, p.has_truth, evaluator.predict(p)) for t, p in zip(titles, pairs, strict=True)))
     return titles
 
 
 def _check_fid(metrics: Sequence[str], world: int) -> None:
     if set(metrics) == {"fid"}:
-        raise ValueError("metrics: expected another one beside fid, such as l1,fid, got fid alone")
+        raise ValueError("metrics: expected another metric beside fid, such as l1,fid, got fid alone")
     if world > 1:
         raise ValueError(f"metric 'fid': compares all pairs at once, expected one process, got {world}")
 

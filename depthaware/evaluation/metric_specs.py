@@ -1,4 +1,4 @@
-"""Which metric compares what with what, and the features that it needs, extracted once."""
+"""Metric specifications, and a scorer that extracts the features they need once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -10,20 +10,20 @@ from torch import Tensor
 from .. import metrics
 
 Extractor = Callable[[Tensor], Tensor]
-"""Images (B, 3, H, W) in [0, 1] -> one row of features each, NaN where no face was found."""
+"""Images (B, 3, H, W) in [0, 1] -> features (B, ...), rows of NaN where no face was found."""
 
-FEATURE_SIZE = 256  # landmarks are in pixels of this size, whatever the model's
+FEATURE_SIZE = 256  # side of the extractors' input in pixels, for every image size of the model
 
 
 class MetricSpec(NamedTuple):
-    """A metric, and what it looks at.
+    """Specification of a metric.
 
     Attributes:
         name: as in `depthaware.metrics`.
-        higher: whether more is better.
-        kind: of extractor that makes its inputs; None for the images themselves.
-        needs_truth: whether it only makes sense where the driving frame is what the result should be.
-        to_source: whether the result is compared with the source where there is no such truth.
+        higher: True if higher is better.
+        kind: kind of the extractor of its inputs; None for the images themselves.
+        needs_truth: True if it is defined only where the driving frame is the ground truth.
+        to_source: True if the prediction is compared with the source where there is no ground truth.
     """
 
     name: str
@@ -35,8 +35,8 @@ class MetricSpec(NamedTuple):
 
 # In the order of the paper's tables.
 METRICS = {
-    measure.name: measure
-    for measure in (
+    spec.name: spec
+    for spec in (
         MetricSpec("ssim", True),
         MetricSpec("ms_ssim", True),
         MetricSpec("psnr", True),
@@ -50,35 +50,35 @@ METRICS = {
         MetricSpec("jitter", False, "landmarks"),
     )
 }
-"""Every metric of single pairs, by its name; FID, which is of all pairs together, comes beside."""
+"""All metrics of single pairs, by name. FID, a metric of all pairs together, is not among them."""
 
 
 class Features(NamedTuple):
-    """Images, and the features found in them.
+    """Images and the features extracted from them.
 
     Attributes:
         images: (B, 3, H, W) in [0, 1].
-        features: (B, ...) of each kind of extractor.
+        features: kind of extractor -> (B, ...).
     """
 
     images: Tensor
     features: Mapping[str, Tensor]
 
     def expand(self, size: int) -> "Features":
-        """A batch of one, seen as a batch of `size`."""
+        """Expand a batch of one to a batch of `size`."""
         images, *features = (x.expand(size, *x.shape[1:]) for x in (self.images, *self.features.values()))
         return Features(images, dict(zip(self.features, features, strict=True)))
 
 
 class Scorer:
-    """Any choice of metrics.
+    """Compute a choice of metrics.
 
     Args:
-        names: of the metrics, out of `METRICS`.
-        extractors: one for each kind that these need: "landmarks", "identity", "pose", "action-units".
+        names: of the metrics, keys of `METRICS`.
+        extractors: by kind ("landmarks", "identity", "pose", "action-units"), one for each kind that these need.
 
     Raises:
-        ValueError: if there is no such metric, or an extractor is missing.
+        ValueError: if a metric is unknown or an extractor is missing.
     """
 
     def __init__(self, names: Sequence[str], *, extractors: Mapping[str, Extractor] | None = None) -> None:
@@ -86,16 +86,16 @@ class Scorer:
         if unknown or not names:
             found = repr(unknown[0]) if unknown else "none"
             raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got {found}")
-        self.measures = tuple(measure for measure in METRICS.values() if measure.name in names)
+        self.specs = tuple(spec for spec in METRICS.values() if spec.name in names)
         given = extractors or {}
-        for name, _, kind, *_ in self.measures:
+        for name, _, kind, *_ in self.specs:
             if kind and kind not in given:
                 raise ValueError(f"metric {name!r}: needs an extractor of {kind}, got none")
-        self.extractors = {kind: given[kind] for kind in sorted({m.kind for m in self.measures if m.kind})}
+        self.extractors = {kind: given[kind] for kind in sorted({spec.kind for spec in self.specs if spec.kind})}
         self._lpips = metrics.LPIPS()
 
-    def look(self, images: Tensor) -> Features:
-        """Extract what the metrics need from images (B, 3, H, W) in [0, 1]."""
+    def extract_features(self, images: Tensor) -> Features:
+        """Extract the features that the metrics need from images (B, 3, H, W) in [0, 1]."""
         large = images
         if self.extractors and images.shape[-2:] != (FEATURE_SIZE, FEATURE_SIZE):
             large = F.interpolate(images, size=(FEATURE_SIZE, FEATURE_SIZE), mode="bilinear", antialias=True)
@@ -104,35 +104,35 @@ class Scorer:
     def score(
         self, prediction: Features, source: Features, driving: Features, *, truth: bool, sequence: bool
     ) -> Tensor:
-        """Scores of B results.
+        """Score B predictions.
 
         Args:
-            prediction: the results.
-            source: what lent its looks.
-            driving: what lent its motion.
-            truth: whether the driving images show what the results should be.
-            sequence: whether these are evenly spaced frames of one clip, as `jitter` needs.
+            prediction: features of the predicted images.
+            source: features of the source images.
+            driving: features of the driving images.
+            truth: True if the driving images are the ground truth.
+            sequence: True if these are evenly spaced frames of one clip, which `jitter` needs.
 
         Returns:
-            (B, metrics), NaN where there is nothing to compare.
+            (B, metrics), NaN where a metric is not defined or no face was found.
         """
         columns = []
-        for measure in self.measures:
-            other = source if measure.to_source and not truth else driving
-            if truth or not measure.needs_truth:
-                column = self._compare(measure, prediction, other, sequence)
+        for spec in self.specs:
+            target = source if spec.to_source and not truth else driving
+            if truth or not spec.needs_truth:
+                column = self._compare(spec, prediction, target, sequence)
             else:
                 column = torch.full((len(prediction.images),), torch.nan)
-            columns.append(column.cpu().double())  # some devices know no double precision
+            columns.append(column.cpu().double())  # some devices lack double precision
         return torch.stack(columns, dim=1)
 
-    def _compare(self, measure: MetricSpec, prediction: Features, other: Features, sequence: bool) -> Tensor:
-        ours, theirs = (seen.features[measure.kind] if measure.kind else seen.images for seen in (prediction, other))
-        if measure.name == "lpips":
-            return self._lpips(ours, theirs)
-        if measure.name != "jitter":
-            return getattr(metrics, measure.name)(ours, theirs)
-        scores = ours.new_full((len(ours),), torch.nan)
-        if sequence and len(ours) > 2:
-            scores[1:-1] = metrics.jitter(ours, theirs, form="error")  # the ends of a batch lack a neighbor
+    def _compare(self, spec: MetricSpec, prediction: Features, target: Features, sequence: bool) -> Tensor:
+        p, t = (item.features[spec.kind] if spec.kind else item.images for item in (prediction, target))
+        if spec.name == "lpips":
+            return self._lpips(p, t)
+        if spec.name != "jitter":
+            return getattr(metrics, spec.name)(p, t)
+        scores = p.new_full((len(p),), torch.nan)
+        if sequence and len(p) > 2:
+            scores[1:-1] = metrics.jitter(p, t, form="error")  # the ends of a batch lack a neighbor
         return scores

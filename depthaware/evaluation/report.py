@@ -1,4 +1,4 @@
-"""Scores of many pairs -> means with intervals over videos, as JSON and as a table in Markdown."""
+"""Summary of results: means and intervals over videos, written as JSON and Markdown."""
 
 import json
 import math
@@ -16,28 +16,28 @@ from .pairs import Failure
 from .run import PREDICTIONS, Result
 
 DIFFERENCE = "model - copy"
-"""Name of the difference between the model's and the copied source's scores, pair by pair."""
-_MEANS = "Means over pairs. `copy` is the source as it is, `perfect` the driving frame as it is."
+"""Name of the difference between the scores of the model and of the copied source, pair by pair."""
+_MEANS = "Means over pairs. `copy` is the unchanged source, `perfect` the unchanged driving frame."
 _INTERVALS = (
     "Means over driving videos, with 95 % bootstrap intervals over videos. Skipped: no face was found; "
-    "for jitter also: the first or last frame of a batch. "
-    "The difference is taken pair by pair, where both have a value."
+    "for jitter also the first and last frame of each batch. "
+    "Differences are taken pair by pair, where both predictions have a value."
 )
 
 
 class Score(NamedTuple):
-    """What one metric says of one prediction.
+    """Summary of one metric for one prediction.
 
     Attributes:
         metric: its name.
         prediction: one of `PREDICTIONS`, or `DIFFERENCE`.
-        mean: over pairs.
-        mean_of_videos: mean of the driving videos' means, so that long videos do not count more.
+        mean: mean over pairs.
+        mean_of_videos: mean over driving videos of their means, so that each video has the same weight.
         low: lower end of the 95 % bootstrap interval of that mean.
         high: upper end.
-        pairs: how many pairs had a value.
-        skipped: how many had none, as no face was found, or for jitter no neighbor in the batch; of the difference:
-            in either of the two.
+        pairs: number of pairs with a value.
+        skipped: number of pairs without a value: no face was found, or for jitter no neighbor in the batch; for the
+            difference, no value in one of the two.
     """
 
     metric: str
@@ -51,14 +51,14 @@ class Score(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What came out of an evaluation.
+    """Summary of an evaluation.
 
     Attributes:
-        scores: of every metric that had something to compare, the three predictions and the difference.
-        pairs: number of pairs that were scored.
-        failed: number of pairs that could not be.
-        videos: number of driving videos among those scored.
-        failures: reasons, and how many pairs each cost.
+        scores: for each metric that is defined for some pair, the three predictions and the difference.
+        pairs: number of scored pairs.
+        failed: number of failed pairs.
+        videos: number of driving videos among the scored pairs.
+        failures: reasons, and number of failed pairs for each.
     """
 
     scores: tuple[Score, ...]
@@ -69,25 +69,25 @@ class Summary(NamedTuple):
 
 
 def summarize(results: Iterable[Result], metrics: Sequence[str]) -> Summary:
-    """Means over the results of `evaluate`; memory grows with the number of videos, not of pairs.
+    """Summarize the results of `evaluate`; memory grows with the number of videos, not of pairs.
 
     Args:
         results: in any order.
-        metrics: names of the scores, in their order.
+        metrics: names, in the order of the scores.
     """
-    sums: dict[str, np.ndarray] = {}  # of each video: sum, number of values, number of NaN; row of scores; metric
+    sums: dict[str, np.ndarray] = {}  # per video: (sum, number of values, number of NaN) x prediction x metric
     failures: Counter[str] = Counter()
     pairs = 0
     for pair, scores, failure in results:
         if failure:
             failures[failure] += 1
             continue
-        with np.errstate(invalid="ignore"):  # two infinite PSNR have no difference
+        with np.errstate(invalid="ignore"):  # inf - inf, for two infinite PSNR
             values = np.vstack((scores, np.subtract(scores[0], scores[1])))
         missing = np.isnan(values)
         applies = [pair.has_truth or not METRICS[name].needs_truth for name in metrics]
-        seen = np.stack((np.where(missing, 0, values), ~missing, missing & applies))
-        sums[pair.driving_video] = sums.get(pair.driving_video, 0) + seen
+        counts = np.stack((np.where(missing, 0, values), ~missing, missing & applies))
+        sums[pair.driving_video] = sums.get(pair.driving_video, 0) + counts
         pairs += 1
     scored = tuple(_scores(metrics, np.stack([sums[video] for video in sorted(sums)]))) if sums else ()
     return Summary(scored, pairs, failures.total(), len(sums), tuple(sorted(failures.items())))
@@ -111,7 +111,7 @@ def _interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def write_json(path: Path, settings: dict[str, Any], summary: Summary, clips: Sequence[Failure]) -> None:
-    """Write everything but single pairs; infinity is "inf", and what does not exist null."""
+    """Write settings and summary as JSON; infinity as "inf", NaN as null."""
     content = settings | {
         "pairs_scored": summary.pairs,
         "pairs_failed": summary.failed,
@@ -133,14 +133,14 @@ def _plain(value: Any) -> Any:
 def write_markdown(
     path: Path, settings: dict[str, Any], summary: Summary, clips: Sequence[Failure], sheet: Sequence[str]
 ) -> None:
-    """Write the tables that people look at.
+    """Write settings and summary as Markdown tables.
 
     Args:
-        path: of the file.
-        settings: how it was measured.
-        summary: what came out.
-        clips: that gave no pairs.
-        sheet: what the rows of the contact sheet show.
+        path: output file.
+        settings: of the measurement.
+        summary: its result.
+        clips: clips without pairs, and the reasons.
+        sheet: titles of the rows of the contact sheet.
     """
     lines = [f"# {settings['name']}: {settings['protocol']}", ""]
     lines += [f"{summary.pairs} pairs, {summary.videos} driving videos, {summary.failed} pairs failed.", ""]
@@ -160,7 +160,7 @@ def write_markdown(
 
 
 def means_table(name: str, summary: Summary) -> list[str]:
-    """The means over pairs as lines of Markdown: a column for each metric, a row for each prediction."""
+    """Format the means over pairs as a Markdown table: a column per metric, a row per prediction."""
     metrics = list(dict.fromkeys(score.metric for score in summary.scores))
     means = {(score.prediction, score.metric): score.mean for score in summary.scores}
     lines = [f"| | {' | '.join(_title(metric) for metric in metrics)} |", "|---" * (1 + len(metrics)) + "|"]

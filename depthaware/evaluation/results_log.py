@@ -1,4 +1,4 @@
-"""What is done already, on disk: a line for each pair, which outlives kill -9, a full disk and a second process."""
+"""Crash-safe log of results: one line per pair, shared by several processes."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..media.atomic import whole_file
+from ..media.resume import check_same_options
 from .pairs import Pair
 from .run import PREDICTIONS, Result
 
@@ -18,27 +19,27 @@ OPTIONS, PAIRS = "options.json", "pairs.csv"
 
 
 class Row(NamedTuple):
-    """A line of pairs.csv: the number of the pair in the list, and its result."""
+    """Line of pairs.csv: number of the pair in the list, and its result."""
 
     number: int
     result: Result
 
 
 def open_report(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder of a report, or go on with it if it was begun with the same settings.
+    """Create the folder of a report, or resume it if it was created with the same settings.
 
     Raises:
-        ValueError: if the folder holds another report, or something else.
+        ValueError: if the folder holds a report with other settings, or other files.
     """
     path = folder / OPTIONS
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output {str(folder)!r}: is a file, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    # Looked at before the options, which come first: another process may just be making this very report.
-    strange = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    # Listed before options.json is tested, which is written first: another process may be creating this same report.
+    present = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     if not path.exists():
-        if strange:
-            raise ValueError(f"output {str(folder)!r}: expected an empty folder or a report, found {strange[0]}")
+        if present:
+            raise ValueError(f"output {str(folder)!r}: expected an empty folder or a report, found {present[0]}")
         with whole_file(path) as part, open(part, "w", encoding="utf-8") as file:
             file.write(json.dumps(settings, indent=2) + "\n")
             file.flush()
@@ -49,16 +50,11 @@ def open_report(folder: Path, settings: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    for key, now in settings.items():
-        if before.get(key) != now:
-            raise ValueError(
-                f"output {str(folder)!r}: was begun with {key} {_show(before.get(key))}, not {_show(now)}; "
-                f"expected the same or another folder"
-            )
+    check_same_options(f"output {str(folder)!r}", before, settings)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk; not where that cannot be done, as on Windows or in a folder of others."""
+    """Flush the entries of a folder to disk; skipped where that is impossible, as on Windows or without permission."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -67,17 +63,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _show(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) < 40 else f"{text[:12]}..."
-
-
 class ResultsLog:
-    """pairs.csv, and pairs.N.csv of the processes that share the work.
+    """Results on disk: pairs.csv, and one pairs.N.csv for each process that shares the work.
+
+    Lines survive `kill -9` and a full disk: `append` syncs them, and an incomplete last line is dropped on opening.
 
     Args:
         folder: of the report.
-        pairs: all of them, of all processes.
+        pairs: all pairs of all processes.
         metrics: names, in the order of the scores.
         shard: number of this process if there are several, else None.
     """
@@ -88,42 +81,42 @@ class ResultsLog:
         self.columns = ["pair", *Pair._fields, *scores, "failure"]
         self.path = folder / (PAIRS if shard is None else f"pairs.{shard}.csv")
         self._done: set[int] = set()
-        self._drop_half_a_line()
-        self.look()
+        self._drop_incomplete_line()
+        self.refresh()
 
-    def _drop_half_a_line(self) -> None:
-        whole = 0
+    def _drop_incomplete_line(self) -> None:
+        complete = 0
         if self.path.exists():
             with self.path.open("rb") as lines:
-                whole = sum(len(line) for line in lines if line.endswith(b"\n"))
-        if whole:
-            os.truncate(self.path, whole)
+                complete = sum(len(line) for line in lines if line.endswith(b"\n"))
+        if complete:
+            os.truncate(self.path, complete)
         else:
             with whole_file(self.path) as part:
                 part.write_bytes(_line(self.columns))
-            _sync_folder(self.folder)  # the lines are synced, and need their file's name
+            _sync_folder(self.folder)  # lines are synced by `append`, the name of their file here
 
-    def look(self) -> None:
-        """See what is done, by other processes too."""
+    def refresh(self) -> None:
+        """Read which pairs are done, including those of other processes."""
         with ExitStack() as stack:
             self._done |= self._find(stack).keys()
 
     def _find(self, stack: ExitStack) -> dict[int, tuple[BinaryIO, int]]:
-        """Where the whole line of each pair is."""
+        """File and offset of the complete line of each pair."""
         found: dict[int, tuple[BinaryIO, int]] = {}
         for path in (self.folder / PAIRS, *sorted(self.folder.glob("pairs.*.csv"))):
             if path.exists():
-                file, place = stack.enter_context(path.open("rb")), 0
+                file, offset = stack.enter_context(path.open("rb")), 0
                 for line in file:
                     cells = _cells(line)
                     if line.endswith(b"\n") and len(cells) == len(self.columns) and cells[0].isdecimal():
-                        found.setdefault(int(cells[0]), (file, place))
-                    place += len(line)
+                        found.setdefault(int(cells[0]), (file, offset))
+                    offset += len(line)
         return found
 
     @property
     def is_complete(self) -> bool:
-        """Whether every pair has a line."""
+        """True if every pair has a line."""
         return len(self._done) == len(self.pairs)
 
     def __contains__(self, index: object) -> bool:
@@ -133,7 +126,7 @@ class ResultsLog:
         return len(self._done)
 
     def append(self, indices: Sequence[int], results: Sequence[Result]) -> None:
-        """Add lines; they are on the disk when this returns."""
+        """Append lines and sync them to disk."""
         empty = [""] * (len(self.columns) - len(Pair._fields) - 2)
         lines = b"".join(
             _line([i, *pair, *([_number(x) for row in scores for x in row] or empty), failure])
@@ -149,19 +142,19 @@ class ResultsLog:
         self._done.update(indices)
 
     def merge(self) -> None:
-        """Write pairs.csv with the lines of all processes, in the order of the pairs."""
+        """Write pairs.csv from the lines of all processes, in the order of the pairs."""
         with ExitStack() as stack, whole_file(self.folder / PAIRS) as part, open(part, "wb") as merged:
-            places = self._find(stack)  # in open files, so that it does not matter if another process does the same
+            lines = self._find(stack)  # in open files, so that another process may merge at the same time
             merged.write(_line(self.columns))
             for number in range(len(self.pairs)):
-                file, place = places[number]
-                file.seek(place)
+                file, offset = lines[number]
+                file.seek(offset)
                 merged.write(file.readline())
             merged.flush()
-            os.fsync(merged.fileno())  # its name must not come before its content
+            os.fsync(merged.fileno())  # content before name: the file is renamed next
 
     def __iter__(self) -> Iterator[Row]:
-        """The lines of pairs.csv, after `merge`."""
+        """Iterate over the lines of pairs.csv, after `merge`."""
         with open(self.folder / PAIRS, "rb") as lines:
             next(lines)
             for number, line in enumerate(lines):

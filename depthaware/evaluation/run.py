@@ -1,4 +1,4 @@
-"""Pairs in, scores out, in batches: the model beside copying the source and beside a perfect result."""
+"""Batched scoring of pairs: the model, the copied source and the driving frame itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
@@ -16,16 +16,16 @@ from .pairs import Pair, unite_names
 
 Mode = Literal["auto", "relative", "absolute"]
 PREDICTIONS = ("model", "copy", "perfect")
-"""Whose results are scored: the model's, the source as it is, the driving frame as it is."""
+"""Rows of every result: the model's prediction, the source itself, the driving frame itself."""
 
 
 class Result(NamedTuple):
     """Scores of one pair.
 
     Attributes:
-        pair: what was compared.
-        scores: a row for each of `PREDICTIONS`, a score for each metric, NaN where there is none; empty on failure.
-        failure: why, or "".
+        pair: source and driving frame.
+        scores: a row for each of `PREDICTIONS` with a score for each metric, NaN where undefined; empty on failure.
+        failure: reason of the failure, or "".
     """
 
     pair: Pair
@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Some pairs and what the model made of them; images are (B, 3, H, W) in [0, 1]."""
+    """Source, driving and predicted images of some pairs; (B, 3, H, W) in [0, 1]."""
 
     source: Tensor
     driving: Tensor
@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
 def evaluate(
     model: DaGAN,
     pairs: Sequence[Pair],
-    footage: ClipReader,
+    reader: ClipReader,
     *,
     metrics: Sequence[str] = ("ssim", "psnr", "l1"),
     extractors: Mapping[str, Extractor] | None = None,
@@ -52,30 +52,30 @@ def evaluate(
     batch_size: int = 8,
     strict: bool = False,
 ) -> Iterator[Result]:
-    """Score pairs while they come, in constant memory.
+    """Score pairs lazily, in constant memory.
 
     Args:
-        model: on the device where the work shall be done.
-        pairs: what is compared with what.
-        footage: where their frames come from, of the model's size.
-        metrics: names out of `METRICS`.
-        extractors: for those that look at faces, see `Scorer`.
-        mode: "absolute" or "relative" motion; "auto" takes absolute where source and driver are of one video.
-        batch_size: pairs at a time.
-        strict: raise what is wrong with a pair, instead of reporting it.
+        model: on the target device.
+        pairs: source and driving frames.
+        reader: of the clips, with the model's image size.
+        metrics: keys of `METRICS`.
+        extractors: for the metrics of faces, see `Scorer`.
+        mode: "absolute" or "relative" motion; "auto" is absolute where source and driving frame are of one video.
+        batch_size: pairs per batch.
+        strict: raise the first error of a pair instead of reporting it.
 
     Returns:
-        One for each pair, every clip under the first of its names; in another order than theirs where single pairs are
-        between longer runs of one source.
+        One result per pair, each clip under the first of its names; in another order than the pairs where single pairs
+        stand between longer runs of one source.
     """
-    evaluator = Evaluator(model, footage, Scorer(metrics, extractors=extractors), mode=mode, strict=strict)
-    pairs = unite_names(pairs, footage)
+    evaluator = Evaluator(model, reader, Scorer(metrics, extractors=extractors), mode=mode, strict=strict)
+    pairs = unite_names(pairs, reader)
     for batch in batches(pairs, batch_size):
         yield from evaluator([pairs[i] for i in batch])
 
 
 def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
-    """Cut pairs into batches that have one source in common or one each, and all have a truth or none.
+    """Split pairs into batches with one common source or one source each, and with ground truth for all or none.
 
     Returns:
         Indices into `pairs`, each once.
@@ -84,34 +84,34 @@ def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
         raise ValueError(f"batch_size: expected at least 1, got {size}")
     singles: list[int] = []
     for (_, truth), group in groupby(range(len(pairs)), key=lambda i: (pairs[i][:2], pairs[i].has_truth)):
-        run = list(group)
+        same_source = list(group)
         if singles and (len(singles) == size or pairs[singles[0]].has_truth != truth):
             yield singles
             singles = []
-        if len(run) == 1:
-            singles += run
+        if len(same_source) == 1:
+            singles += same_source
         else:
-            yield from (run[start : start + size] for start in range(0, len(run), size))
+            yield from (same_source[start : start + size] for start in range(0, len(same_source), size))
     if singles:
         yield singles
 
 
 class Evaluator:
-    """Draws and scores batches of pairs; what belongs to a source alone is computed once.
+    """Generate and score batches of pairs; encodings and features of a source are cached.
 
     Args:
-        model: on the device where the work shall be done.
-        footage: where the frames come from.
+        model: on the target device.
+        reader: of the clips.
         scorer: the metrics.
         mode: as in `evaluate`.
         strict: as in `evaluate`.
-        fid: to be updated, one for each of `PREDICTIONS`.
+        fid: metrics to update, one for each of `PREDICTIONS`.
     """
 
     def __init__(
         self,
         model: DaGAN,
-        footage: ClipReader,
+        reader: ClipReader,
         scorer: Scorer,
         *,
         mode: Mode = "auto",
@@ -120,7 +120,7 @@ class Evaluator:
     ) -> None:
         if mode not in ("auto", "relative", "absolute"):
             raise ValueError(f"mode: expected 'auto', 'relative' or 'absolute', got {mode!r}")
-        self.model, self.footage, self.scorer = model, footage, scorer
+        self.model, self.reader, self.scorer = model, reader, scorer
         self.mode, self.strict, self.fid = mode, strict, fid
         self._source: tuple[list[tuple], SourceEncoding, Features] | None = None
 
@@ -135,7 +135,7 @@ class Evaluator:
             except (ValueError, OSError) as error:
                 if self.strict:
                     raise
-                results[i] = Result(pair, (), self.footage.reason(error))
+                results[i] = Result(pair, (), self.reader.reason(error))
         if frames:
             device = next(self.model.parameters()).device
             source, driving, initial = (torch.cat(images).to(device) for images in zip(*frames.values(), strict=True))
@@ -144,51 +144,51 @@ class Evaluator:
         return [results[i] for i in range(len(pairs))]
 
     @torch.inference_mode()
-    def draw(self, pair: Pair) -> Prediction:
-        """The images of a pair."""
+    def predict(self, pair: Pair) -> Prediction:
+        """Generate the images of one pair, without scores."""
         device = next(self.model.parameters()).device
         source, driving, initial = (image.to(device) for image in self._read(pair))
-        return Prediction(source, driving, self._predict([pair], self._encode([pair], source)[0], driving, initial))
+        return Prediction(source, driving, self._generate([pair], self._encode([pair], source)[0], driving, initial))
 
     def _is_relative(self, pair: Pair) -> bool:
         return self.mode == "relative" or (self.mode == "auto" and not pair.has_truth)
 
     def _read(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
-        """Source, driving and initial frame; the last is not looked at where motion is absolute."""
-        source = self.footage.frame(pair.source_video, pair.source_frame)
-        initial = self.footage.frame(pair.driving_video, pair.initial_frame) if self._is_relative(pair) else source
-        return source, self.footage.frame(pair.driving_video, pair.driving_frame), initial
+        """Source, driving and initial frame; the source stands in for the initial frame where motion is absolute."""
+        source = self.reader.frame(pair.source_video, pair.source_frame)
+        initial = self.reader.frame(pair.driving_video, pair.initial_frame) if self._is_relative(pair) else source
+        return source, self.reader.frame(pair.driving_video, pair.driving_frame), initial
 
     def _encode(self, pairs: Sequence[Pair], images: Tensor) -> tuple[SourceEncoding, Features]:
-        """Of one source, or of one for each pair."""
+        """Encoding and features of one common source, or of one source for each pair."""
         keys: list[tuple] = [pair[:2] for pair in pairs]
         if len(set(keys)) == 1:
             keys, images = keys[:1], images[:1]
         if self._source is None or self._source[0] != keys:
-            self._source = keys, self.model.encode_source(images), self.scorer.look(images)
+            self._source = keys, self.model.encode_source(images), self.scorer.extract_features(images)
         return self._source[1:]
 
-    def _predict(self, pairs: Sequence[Pair], source: SourceEncoding, driving: Tensor, initial: Tensor) -> Tensor:
+    def _generate(self, pairs: Sequence[Pair], source: SourceEncoding, driving: Tensor, initial: Tensor) -> Tensor:
         keypoints = self.model.detect_keypoints(driving)
         if self._is_relative(pairs[0]):
-            one = len({(pair.driving_video, pair.initial_frame) for pair in pairs}) == 1
-            kp_initial = self.model.detect_keypoints(initial[:1] if one else initial)
+            shared = len({(pair.driving_video, pair.initial_frame) for pair in pairs}) == 1
+            kp_initial = self.model.detect_keypoints(initial[:1] if shared else initial)
             keypoints = transfer_motion(source.keypoints, keypoints, kp_initial)
         return self.model.drive(source, keypoints)
 
     def _score(self, pairs: Sequence[Pair], source: Tensor, driving: Tensor, initial: Tensor) -> list[Result]:
-        encoded, look = self._encode(pairs, source)
-        prediction = self._predict(pairs, encoded, driving, initial)
+        encoding, source_features = self._encode(pairs, source)
+        prediction = self._generate(pairs, encoding, driving, initial)
         finite = prediction.isfinite().flatten(1).all(1)
         if self.strict and not finite.all():
             raise ValueError(f"{_named(pairs[int(finite.int().argmin())])}: the prediction is not finite")
-        copied, perfect = look.expand(len(pairs)), self.scorer.look(driving)
-        shown = prediction.masked_fill(~finite.view(-1, 1, 1, 1), 0)  # no face: no jitter beside it either
-        made = (self.scorer.look(shown), copied, perfect)
+        copied, perfect = source_features.expand(len(pairs)), self.scorer.extract_features(driving)
+        visible = prediction.masked_fill(~finite.view(-1, 1, 1, 1), 0)  # black: no face, so no jitter of its neighbors
+        compared = (self.scorer.extract_features(visible), copied, perfect)
         flags = dict(truth=pairs[0].has_truth, sequence=_is_sequence(pairs))
-        scores = torch.stack([self.scorer.score(seen, copied, perfect, **flags) for seen in made], dim=1)
-        for fid, seen in zip(self.fid, made if finite.any() else (), strict=False):
-            fid.update(seen.images[finite], driving[finite])
+        scores = torch.stack([self.scorer.score(features, copied, perfect, **flags) for features in compared], dim=1)
+        for fid, features in zip(self.fid, compared if finite.any() else (), strict=False):
+            fid.update(features.images[finite], driving[finite])
         return [
             Result(pair, tuple(map(tuple, rows))) if ok else Result(pair, (), "the prediction is not finite")
             for pair, rows, ok in zip(pairs, scores.tolist(), finite.tolist(), strict=True)
@@ -200,7 +200,7 @@ def _named(pair: Pair) -> str:
 
 
 def _is_sequence(pairs: Sequence[Pair]) -> bool:
-    """Whether these are evenly spaced frames of one clip."""
+    """True if these are evenly spaced frames of one clip."""
     frames = [pair.driving_frame for pair in pairs if isinstance(pair.driving_frame, int)]
     steps = {later - earlier for earlier, later in pairwise(frames)}
     return len({pair[:3] for pair in pairs}) == 1 and len(frames) == len(pairs) and len(steps) == 1 and min(steps) > 0

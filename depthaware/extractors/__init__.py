@@ -1,12 +1,12 @@
-"""What the metrics need to know of a face: landmarks, identity, head pose, action units."""
+"""Extractors of face features for the metrics: landmarks, identity, head pose and action units."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal, overload
 
 from .adapters import ArcFaceIdentity, FaceAlignmentLandmarks, FaceNetIdentity, PyFeatActionUnits, SixDRepNetPose
 from .dlib_faces import DlibIdentity, DlibLandmarks
 from .head_pose import LandmarkPose, rotation_from_landmarks
-from .protocols import ActionUnitDetector, HeadPoseEstimator, IdentityEmbedder, LandmarkDetector
+from .protocols import ActionUnitDetector, FaceExtractor, HeadPoseEstimator, IdentityEmbedder, LandmarkDetector
 
 __all__ = [
     "ActionUnitDetector",
@@ -14,6 +14,7 @@ __all__ = [
     "DlibIdentity",
     "DlibLandmarks",
     "FaceAlignmentLandmarks",
+    "FaceExtractor",
     "FaceNetIdentity",
     "HeadPoseEstimator",
     "IdentityEmbedder",
@@ -26,8 +27,8 @@ __all__ = [
     "rotation_from_landmarks",
 ]
 
-# The first of each kind is what `load` takes unasked.
-_EXTRACTORS: dict[str, dict[str, Callable[[str], Any]]] = {
+# The first of each kind is the default of `load`.
+_EXTRACTORS: dict[str, dict[str, Callable[[str], FaceExtractor]]] = {
     "landmarks": {
         "dlib": lambda device: DlibLandmarks(),
         "face-alignment": FaceAlignmentLandmarks,
@@ -46,17 +47,29 @@ _EXTRACTORS: dict[str, dict[str, Callable[[str], Any]]] = {
 }
 
 
-def load(kind: str, name: str | None = None, device: str = "cpu") -> Any:
-    """Make an extractor: a callable of images (B, 3, H, W) in [0, 1], with a `name`.
+@overload
+def load(kind: Literal["landmarks"], name: str | None = None, device: str = "cpu") -> LandmarkDetector: ...
+@overload
+def load(kind: Literal["identity"], name: str | None = None, device: str = "cpu") -> IdentityEmbedder: ...
+@overload
+def load(kind: Literal["pose"], name: str | None = None, device: str = "cpu") -> HeadPoseEstimator: ...
+@overload
+def load(kind: Literal["action-units"], name: str | None = None, device: str = "cpu") -> ActionUnitDetector: ...
+@overload
+def load(kind: str, name: str | None = None, device: str = "cpu") -> FaceExtractor: ...
+def load(kind: str, name: str | None = None, device: str = "cpu") -> FaceExtractor:
+    """Build an extractor: a callable of images (B, 3, H, W) in [0, 1], with a `name`.
 
     Args:
-        kind: "landmarks", "identity", "pose" or "action-units"; what it makes of images is said at
-            [`LandmarkDetector`][depthaware.extractors.LandmarkDetector] and its neighbors.
-        name: one of `available(kind)`; by default the first, which runs offline but for action units.
-        device: where the network runs ("cpu", "cuda"); dlib runs on the CPU. Results are always on the CPU.
+        kind: "landmarks" for a [`LandmarkDetector`][depthaware.extractors.LandmarkDetector], "identity" for an
+            [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder], "pose" for a
+            [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator], "action-units" for an
+            [`ActionUnitDetector`][depthaware.extractors.ActionUnitDetector].
+        name: one of `available(kind)`; by default the first, which works offline except for action units.
+        device: of the network ("cpu", "cuda"); dlib runs on the CPU. Results are always on the CPU.
 
     Raises:
-        ValueError: if there is none of that kind and name, or its library is not installed.
+        ValueError: if the kind or name is unknown, or its library is not installed.
     """
     names = available(kind)
     name = names[0] if name is None else name
@@ -66,7 +79,7 @@ def load(kind: str, name: str | None = None, device: str = "cpu") -> Any:
 
 
 def available(kind: str) -> tuple[str, ...]:
-    """The names of the extractors of a kind, installed or not."""
+    """Names of the extractors of a kind, installed or not."""
     if kind not in _EXTRACTORS:
         raise ValueError(f"kind of extractor: expected one of {', '.join(_EXTRACTORS)}, got {kind!r}")
     return tuple(_EXTRACTORS[kind])

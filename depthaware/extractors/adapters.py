@@ -1,4 +1,4 @@
-"""The libraries that the field measures with, behind the protocols; none is imported before it is asked for."""
+"""Adapters to third-party face models; each library is imported when its adapter is built."""
 
 import warnings
 from typing import Any
@@ -14,7 +14,7 @@ from .missing import missing
 
 
 class FaceAlignmentLandmarks:
-    """A [`LandmarkDetector`][depthaware.extractors.LandmarkDetector]: 2D-FAN of face-alignment, as FOMM measures AKD.
+    """A [`LandmarkDetector`][depthaware.extractors.LandmarkDetector]: 2D-FAN of face-alignment, as in FOMM's AKD.
 
     Reference:
         Bulat and Tzimiropoulos 2017, How far are we from solving the 2D & 3D face alignment problem?
@@ -32,17 +32,17 @@ class FaceAlignmentLandmarks:
     def __call__(self, images: Tensor) -> Tensor:
         return rows(self._points, images, (68, 2))
 
-    def _points(self, picture: Image) -> Any:
+    def _points(self, image: Image) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "No faces were detected." is what NaN says
-            faces = self.network.get_landmarks_from_image(picture)
+            warnings.simplefilter("ignore")  # "No faces were detected.", which NaN reports
+            faces = self.network.get_landmarks_from_image(image)
         return max(faces, key=lambda face: np.ptp(face, axis=0).prod()) if faces else None
 
 
 class FaceNetIdentity:
-    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: facenet-pytorch, 512 numbers.
+    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: facenet-pytorch, 512 dimensions.
 
-    Trained on VGGFace2. Its own detector (MTCNN) cuts out the largest face, 160 x 160.
+    Trained on VGGFace2. Its own detector (MTCNN) crops the largest face to 160 x 160.
 
     Reference:
         Schroff et al. 2015, FaceNet; Cao et al. 2018, VGGFace2.
@@ -63,13 +63,13 @@ class FaceNetIdentity:
         return rows(self._embedding, images, (512,))
 
     @torch.no_grad()
-    def _embedding(self, picture: Image) -> Any:
-        face = self.crop(picture)  # (3, 160, 160), standardized
+    def _embedding(self, image: Image) -> Any:
+        face = self.crop(image)  # (3, 160, 160), standardized
         return None if face is None else _unit(self.network(face[None].to(self.device))[0].cpu().numpy())
 
 
 class ArcFaceIdentity:
-    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: ArcFace of insightface (buffalo_l), 512 numbers.
+    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: insightface (buffalo_l), 512 dimensions.
 
     Reference:
         Deng et al. 2019, ArcFace.
@@ -90,16 +90,16 @@ class ArcFaceIdentity:
     def __call__(self, images: Tensor) -> Tensor:
         return rows(self._embedding, images, (512,))
 
-    def _embedding(self, picture: Image) -> Any:
-        faces = self.app.get(_bgr(picture))
+    def _embedding(self, image: Image) -> Any:
+        faces = self.app.get(_bgr(image))
         return _unit(max(faces, key=lambda face: _area(face.bbox)).normed_embedding) if faces else None
 
 
 class SixDRepNetPose:
     """A [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator]: 6DRepNet of sixdrepnet.
 
-    It wants the face cut out, for which dlib finds it; the square of dlib is widened by a fifth on every side, as the
-    authors do with their own detector's. The signs are those of its `draw_axis`, and ours.
+    Expects a cropped face, which dlib detects; its box is widened by a fifth on every side, as the authors do with the
+    boxes of their detector. Signs as in its `draw_axis`, which are those of the protocol.
 
     Reference:
         Hempel et al. 2022, 6D rotation representation for unconstrained head pose estimation.
@@ -119,22 +119,22 @@ class SixDRepNetPose:
         return rows(self._angles, images, (3,))
 
     @torch.no_grad()
-    def _angles(self, picture: Image) -> Any:
-        face = self.faces.find(picture)
+    def _angles(self, image: Image) -> Any:
+        face = self.faces.find(image)
         if face is None:
             return None
-        box, (height, width) = face.rect, picture.shape[:2]
+        box, (height, width) = face.rect, image.shape[:2]
         more = round(0.2 * box.width())
         top, bottom = max(box.top() - more, 0), min(box.bottom() + 1 + more, height)
         left, right = max(box.left() - more, 0), min(box.right() + 1 + more, width)
-        pitch, yaw, roll = self.network.predict(_bgr(picture[top:bottom, left:right]))
+        pitch, yaw, roll = self.network.predict(_bgr(image[top:bottom, left:right]))
         return float(yaw[0]), float(pitch[0]), float(roll[0])
 
 
 class PyFeatActionUnits:
-    """An [`ActionUnitDetector`][depthaware.extractors.ActionUnitDetector]: the 20 action units of py-feat's xgb.
+    """An [`ActionUnitDetector`][depthaware.extractors.ActionUnitDetector]: 20 action units of py-feat's xgb.
 
-    It gives probabilities; from one half on an action unit counts as seen.
+    It returns probabilities; an action unit counts as present from 0.5 on.
 
     Reference:
         Cheong et al. 2023, Py-Feat: Python facial expression analysis toolbox.
@@ -150,19 +150,19 @@ class PyFeatActionUnits:
         self.detector: Any = Detectorv1(au_model="xgb", emotion_model=None, gaze_model=None, device=device)
 
     def __call__(self, images: Tensor) -> Tensor:
-        pictures = torch.from_numpy(np.stack(to_arrays(images))).permute(0, 3, 1, 2).float()  # in [0, 255]
-        found = self.detector.detect(pictures, data_type="tensor", batch_size=len(pictures), progress_bar=False)
+        pixels = torch.from_numpy(np.stack(to_arrays(images))).permute(0, 3, 1, 2).float()  # in [0, 255]
+        found = self.detector.detect(pixels, data_type="tensor", batch_size=len(pixels), progress_bar=False)
         units = np.asarray(found.aus, dtype=np.float64)
         area = np.asarray(found["FaceRectWidth"] * found["FaceRectHeight"], dtype=np.float64)
         result = np.full((len(images), units.shape[1]), np.nan, dtype=np.float32)
-        for row in np.argsort(area):  # the largest face of a frame comes last; without a face the area is NaN
+        for row in np.argsort(area):  # the largest face of a frame comes last; the area is NaN without a face
             if np.isfinite(area[row]):
                 result[int(found["frame"].iloc[row])] = units[row] >= 0.5
         return torch.from_numpy(result)
 
 
-def _bgr(picture: Image) -> Image:
-    return np.ascontiguousarray(picture[..., ::-1])
+def _bgr(image: Image) -> Image:
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _unit(vector: Any) -> Any:
@@ -174,5 +174,5 @@ def _area(box: Any) -> float:
 
 
 def _gpu(device: str) -> int:
-    """The number of a GPU, -1 for the CPU."""
+    """Index of a GPU, -1 for the CPU."""
     return -1 if torch.device(device).type == "cpu" else torch.device(device).index or 0

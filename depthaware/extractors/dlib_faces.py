@@ -1,4 +1,4 @@
-"""Landmarks and identity by dlib, whose weights come inside a package: nothing is downloaded when it runs."""
+"""Landmarks and identity embeddings by dlib, whose weights are part of a package: nothing is downloaded."""
 
 import importlib.util
 import math
@@ -10,17 +10,17 @@ import numpy as np
 from torch import Tensor
 
 from ..media.image import Image
-from .arrays import Remembered, rows
+from .arrays import Cached, rows
 from .missing import missing
 
 EXTRA = 'pip install "depthaware[eval]"'
 
 
 class DlibFaces:
-    """The largest face of a picture and its landmarks, each picture looked at once.
+    """Detector of the largest face in an image and its landmarks, with cached results.
 
-    The detector (histograms of oriented gradients) finds faces from 80 pixels on. Pictures smaller than 256 are doubled
-    until they are not; at 256, doubling costs four times as much and found no face more.
+    The detector (histograms of oriented gradients) finds faces of 80 pixels and more. Images smaller than 256 pixels
+    are doubled in size until they are not; at 256 pixels, doubling costs four times as much and found no more faces.
     """
 
     def __init__(self) -> None:
@@ -31,23 +31,23 @@ class DlibFaces:
         self.dlib: Any = dlib
         self.detector = dlib.get_frontal_face_detector()
         self.predictor = dlib.shape_predictor(str(_weights("shape_predictor_68_face_landmarks.dat")))
-        self.find = Remembered(self._find)
+        self.find = Cached(self._find)
 
-    def _find(self, picture: Image) -> Any:
-        """The landmarks of the largest face as dlib's `full_object_detection`, or None."""
-        doublings = max(0, math.ceil(math.log2(256 / min(picture.shape[:2]))))
-        faces = self.detector(picture, doublings)
-        return self.predictor(picture, max(faces, key=lambda face: face.area())) if faces else None
+    def _find(self, image: Image) -> Any:
+        """Landmarks of the largest face as dlib's `full_object_detection`, or None."""
+        doublings = max(0, math.ceil(math.log2(256 / min(image.shape[:2]))))
+        faces = self.detector(image, doublings)
+        return self.predictor(image, max(faces, key=lambda face: face.area())) if faces else None
 
 
 @cache
 def dlib_faces() -> DlibFaces:
-    """The one that all extractors share, so that no picture is searched twice."""
+    """Return the instance shared by all extractors, so that each image is searched once."""
     return DlibFaces()
 
 
 def _weights(name: str) -> Path:
-    # Importing face_recognition_models needs pkg_resources, which newer Pythons lack; its files are all we want.
+    # Only its files are needed: importing face_recognition_models fails without pkg_resources, as on newer Pythons.
     package = importlib.util.find_spec("face_recognition_models")
     if package is None or not package.submodule_search_locations:
         raise missing("dlib", "face_recognition_models", EXTRA)
@@ -55,7 +55,7 @@ def _weights(name: str) -> Path:
 
 
 class DlibLandmarks:
-    """A [`LandmarkDetector`][depthaware.extractors.LandmarkDetector]: HOG detector, regression trees; whole pixels.
+    """A [`LandmarkDetector`][depthaware.extractors.LandmarkDetector]: HOG detector and regression trees, whole pixels.
 
     Reference:
         Kazemi and Sullivan 2014, One millisecond face alignment with an ensemble of regression trees.
@@ -69,15 +69,15 @@ class DlibLandmarks:
     def __call__(self, images: Tensor) -> Tensor:
         return rows(self._points, images, (68, 2))
 
-    def _points(self, picture: Image) -> Any:
-        face = self.faces.find(picture)
+    def _points(self, image: Image) -> Any:
+        face = self.faces.find(image)
         return None if face is None else [(point.x, point.y) for point in face.parts()]
 
 
 class DlibIdentity:
-    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: dlib's ResNet, 128 numbers scaled to length 1.
+    """An [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder]: dlib's ResNet, 128 dimensions.
 
-    Its authors compare the numbers as they are, by distance; scaled, they serve CSIM.
+    Its authors compare unnormalized embeddings by distance; here they are scaled to length 1, for CSIM.
     """
 
     name = "dlib_face_recognition_resnet_model_v1, normalized"
@@ -86,14 +86,14 @@ class DlibIdentity:
         self.faces = dlib_faces()
         weights = _weights("dlib_face_recognition_resnet_model_v1.dat")
         self.network = self.faces.dlib.face_recognition_model_v1(str(weights))
-        self.embed = Remembered(self._embedding)
+        self.embed = Cached(self._embedding)
 
     def __call__(self, images: Tensor) -> Tensor:
         return rows(self.embed, images, (128,))
 
-    def _embedding(self, picture: Image) -> Any:
-        face = self.faces.find(picture)
+    def _embedding(self, image: Image) -> Any:
+        face = self.faces.find(image)
         if face is None:
             return None
-        embedding = np.array(self.network.compute_face_descriptor(picture, face))
+        embedding = np.array(self.network.compute_face_descriptor(image, face))
         return embedding / np.linalg.norm(embedding)

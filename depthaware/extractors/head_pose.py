@@ -1,16 +1,16 @@
-"""Rotation of the head from its landmarks: a rigid face fitted by weak perspective, in closed form."""
+"""Head pose from landmarks: closed-form fit of a rigid generic face under weak perspective."""
 
 import torch
 from torch import Tensor
 
 from .protocols import LandmarkDetector
 
-# Points that keep their place when the face moves: ends of the brows, corners of the eyes, nose, corners of the mouth.
+# Points that move little with the expression: ends of the brows, corners of the eyes, nose, corners of the mouth.
 STABLE = (17, 21, 22, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45, 48, 54)
 
-# Where they are on a generic face, in millimeters around their middle: x right as we see it, y down, z away from us.
-# Rigid factorization of the landmarks of 185 clips gave all but the scale of the depths, which is set so that the tip
-# of the nose stands 43 mm before the outer corners of the eyes, roughly an adult's:
+# Their positions on a generic face in millimeters around their center: x to the right of the image, y down, z away from
+# the camera. From a rigid factorization of the landmarks of 185 clips; the scale of the depths is set so that the tip
+# of the nose is 43 mm in front of the outer corners of the eyes, as on an average adult face:
 # python examples/synthetic_heads/fit_face_shape.py
 # fmt: off
 FACE = (
@@ -24,20 +24,20 @@ FACE = (
 
 
 def rotation_from_landmarks(landmarks: Tensor) -> Tensor:
-    """Where the head is turned to, by the rotation that takes a generic face to the landmarks.
+    """Head pose angles of the rotation that maps a generic face to the landmarks.
 
-    The affine map from the face to the picture is fitted by least squares; the rotation is the nearest one to it, by
-    singular values. So neither place nor size matters, nor which camera it was.
+    The affine map from the face to the image is fitted by least squares and projected to the nearest rotation by its
+    singular value decomposition, so that the result does not depend on position, size or camera.
 
     Args:
-        landmarks: (B, 68, 2), (x, y), in pixels or any unit that is the same in x and y; rows of NaN are no face.
+        landmarks: (B, 68, 2), (x, y) in pixels or any unit that is the same in x and y; rows of NaN stand for no face.
 
     Returns:
-        (B, 3) degrees, yaw, pitch and roll, signs as in [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator];
-        NaN where there is no face.
+        (B, 3) yaw, pitch and roll in degrees, with the signs of
+        [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator]; NaN where there is no face.
 
     Raises:
-        ValueError: if the shape is another.
+        ValueError: if the shape differs.
     """
     if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2):
         raise ValueError(f"landmarks: expected (B, 68, 2), got {tuple(landmarks.shape)}")
@@ -62,7 +62,7 @@ def angles_from_rotation(R: Tensor) -> Tensor:
     """Yaw, pitch and roll in degrees of R = R_z(roll) R_y(yaw) R_x(-pitch); x points right, y down, z forward.
 
     Args:
-        R: (B, 3, 3), from the head's axes to the camera's.
+        R: (B, 3, 3), rotation from the axes of the head to those of the camera.
 
     Returns:
         (B, 3), yaw in [-90, 90].
@@ -74,10 +74,10 @@ def angles_from_rotation(R: Tensor) -> Tensor:
 
 
 class LandmarkPose:
-    """A [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator] on top of any landmarks.
+    """A [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator] based on any landmark detector.
 
     Args:
-        landmarks: finds them.
+        landmarks: detector of the landmarks.
     """
 
     def __init__(self, landmarks: LandmarkDetector) -> None:

@@ -1,4 +1,4 @@
-"""What the metrics of evaluation want to know of a face, whoever finds it out."""
+"""Interfaces of face feature extractors."""
 
 from typing import Protocol
 
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 class LandmarkDetector(Protocol):
-    """Finds the 68 points of a face, in the order of iBUG 300-W.
+    """Facial landmarks: 68 points in the order of iBUG 300-W.
 
-    Of images (B, 3, H, W) in [0, 1] it makes (B, 68, 2): (x, y) in pixels, whose centers are integers; on the CPU, NaN
-    where there is no face.
+    Maps images (B, 3, H, W) in [0, 1] to (B, 68, 2): (x, y) in pixels, whose centers are integers; on the CPU, NaN
+    where no face is found.
 
     Attributes:
-        name: what made the numbers, for the report.
+        name: library and model, for the report.
     """
 
     name: str
@@ -21,13 +21,13 @@ class LandmarkDetector(Protocol):
 
 
 class IdentityEmbedder(Protocol):
-    """Says who it is.
+    """Identity embedding.
 
-    Of images (B, 3, H, W) in [0, 1] it makes (B, E) of length 1: the product of two is the cosine of their angle; on
-    the CPU, NaN where there is no face.
+    Maps images (B, 3, H, W) in [0, 1] to (B, E) of length 1, so that the dot product of two is their cosine similarity;
+    on the CPU, NaN where no face is found.
 
     Attributes:
-        name: what made the numbers, for the report.
+        name: library and model, for the report.
     """
 
     name: str
@@ -36,14 +36,14 @@ class IdentityEmbedder(Protocol):
 
 
 class HeadPoseEstimator(Protocol):
-    """Says where the head is turned to.
+    """Head pose.
 
-    Of images (B, 3, H, W) in [0, 1] it makes (B, 3) degrees, on the CPU, NaN where there is no face: yaw, positive when
-    the nose points to the left of the picture; pitch, positive when it points up; roll, positive when the head is
-    tilted clockwise in the picture.
+    Maps images (B, 3, H, W) in [0, 1] to (B, 3) in degrees, on the CPU, NaN where no face is found: yaw, positive when
+    the nose points to the left of the image; pitch, positive when it points up; roll, positive when the head is tilted
+    clockwise in the image.
 
     Attributes:
-        name: what made the numbers, for the report.
+        name: library and model, for the report.
     """
 
     name: str
@@ -52,15 +52,19 @@ class HeadPoseEstimator(Protocol):
 
 
 class ActionUnitDetector(Protocol):
-    """Says which muscles of the face are at work (FACS).
+    """Facial action units (FACS).
 
-    Of images (B, 3, H, W) in [0, 1] it makes (B, A), 1 for an action unit that is seen and 0 for one that is not; on
-    the CPU, NaN where there is no face.
+    Maps images (B, 3, H, W) in [0, 1] to (B, A), 1 for an action unit that is present and 0 for one that is absent; on
+    the CPU, NaN where no face is found.
 
     Attributes:
-        name: what made the numbers, for the report.
+        name: library and model, for the report.
     """
 
     name: str
 
     def __call__(self, images: Tensor) -> Tensor: ...
+
+
+FaceExtractor = LandmarkDetector | IdentityEmbedder | HeadPoseEstimator | ActionUnitDetector
+"""Any of the extractors."""

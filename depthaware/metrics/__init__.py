@@ -1,7 +1,7 @@
-"""What a result is worth: pure functions, one value per sample, apart from the networks that find faces.
+"""Evaluation metrics: pure functions with one value per sample, independent of the networks that find faces.
 
-Every function takes the prediction first, then what it should have been. Nothing is averaged inside: `Average` does
-that, and counts the samples in which nothing was found (NaN).
+Every function takes the prediction first and the target second. None of them averages over samples: `Average` does, and
+counts the samples without a detection (NaN).
 """
 
 from .average import Average, bootstrap_interval

@@ -1,4 +1,4 @@
-"""From values to one number: a streaming mean that counts what it leaves out, and an interval around it."""
+"""Aggregation of values: a streaming mean that counts missing values, and its bootstrap interval."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from torch import Tensor
 
 @dataclass
 class Average:
-    """Mean of all values seen, in double precision; batches of any size give the mean of the whole.
+    """Streaming mean in double precision, independent of the batch size.
 
-    NaN means that nothing was detected in a sample: it is left out and counted. Infinity is kept, so that the PSNR of a
-    perfect copy stays infinite. The three fields are all there is; `Average(*saved)` goes on where it stopped.
+    NaN stands for a sample without a detection: it is left out and counted. Infinity is kept, so that the PSNR of a
+    perfect copy stays infinite. The three fields are the whole state: `Average(*saved)` continues a stored mean.
 
     Args:
-        total: sum of the values seen.
-        count: how many these were.
-        skipped: how many were NaN.
+        total: sum of the values.
+        count: number of the values.
+        skipped: number of NaN values, which are in neither of the two.
     """
 
     total: float = 0.0
@@ -27,7 +27,7 @@ class Average:
     skipped: int = 0
 
     def update(self, values: Tensor | Sequence[float]) -> None:
-        """Take in more values.
+        """Add values.
 
         Args:
             values: any shape, one value per sample.
@@ -40,29 +40,30 @@ class Average:
         self.skipped += values.numel() - kept.numel()
 
     def merge(self, other: "Average") -> None:
-        """Take in what another one has seen, as of another process."""
+        """Add the values of another average, for example of another process."""
         self.total += other.total
         self.count += other.count
         self.skipped += other.skipped
 
     def compute(self) -> float:
-        """The mean; NaN if there was no value."""
+        """Compute the mean; NaN if there is no value."""
         return self.total / self.count if self.count else math.nan
 
 
 def bootstrap_interval(
     values: Tensor | Sequence[float], *, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean: redraw the videos with replacement, and see where the means lie.
+    """Percentile bootstrap interval of a mean over videos, resampled with replacement.
 
-    The unit is the video. Frames of one video are alike, and redrawing frames gives intervals that are far too narrow.
-    The ends are means that were drawn, never interpolated, so infinite values give infinite ends instead of NaN.
+    The unit of resampling is the video: frames of one video are correlated, and resampling frames gives intervals that
+    are far too narrow. The ends are resampled means, never interpolated, so that infinite values give infinite ends
+    instead of NaN.
 
     Args:
         values: (N,), one value per video; NaN is left out.
-        level: share of the redrawn means between the ends, in (0, 1).
-        draws: how often to redraw.
-        seed: of the draws; the same values give the same interval.
+        level: fraction of the resampled means between the ends, in (0, 1).
+        draws: number of resamplings, at least 1.
+        seed: of the resampling; the same values and seed give the same interval.
 
     Returns:
         Lower and upper end, in the unit of the values; NaN both if there is no value.

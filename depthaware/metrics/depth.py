@@ -1,4 +1,4 @@
-"""How good a depth map is: up to its scale, and up to any increasing function."""
+"""Depth metrics: up to scale, and up to any increasing function."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from .inputs import pair
 
 
 def median_scale(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Prediction times median(target) / median(prediction), the medians taken over the mask.
+    """Scale a prediction by median(target) / median(prediction), with medians over the mask.
 
-    Depth from video alone is known up to a factor only, one for each image.
+    Depth learned from video alone is determined up to one factor per image.
 
     Args:
         prediction: (B, 1, H, W) depth > 0.
         target: likewise.
-        mask: (B, 1, H, W) bool, the pixels that count; all without it.
+        mask: (B, 1, H, W) bool, True for the pixels that count; None for all.
 
     Returns:
         (B, 1, H, W)
@@ -35,14 +35,14 @@ def abs_rel(prediction: Tensor, target: Tensor, mask: Tensor | None = None, *, s
     """Mean relative error: mean over pixels of |prediction - target| / target.
 
     Lower is better. No unit; at least 0.
-    Trap: the factor is fitted per image, so this says nothing about whether depth keeps its scale through a video. The
-    background counts like the face; mask it where only the face matters.
+    Note: the scale is fitted per image, so consistency of the scale over a video is not measured. The background counts
+    like the face; mask it where only the face matters.
 
     Args:
         prediction: (B, 1, H, W) depth > 0, not disparity.
         target: likewise.
-        mask: (B, 1, H, W) bool, the pixels that count; all without it.
-        scale: bring the prediction to the target's median first, see `median_scale`.
+        mask: (B, 1, H, W) bool, True for the pixels that count; None for all.
+        scale: scale the prediction to the median of the target first, see `median_scale`.
 
     Returns:
         (B,)
@@ -60,13 +60,13 @@ def depth_rmse(prediction: Tensor, target: Tensor, mask: Tensor | None = None, *
     """Root mean squared error: root of the mean over pixels of (prediction - target)².
 
     Lower is better. In the unit of the target; at least 0.
-    Trap: it is ruled by what is far away. Else as `abs_rel`.
+    Note: distant pixels dominate the value. Otherwise as `abs_rel`.
 
     Args:
         prediction: (B, 1, H, W) depth > 0, not disparity.
         target: likewise.
-        mask: (B, 1, H, W) bool, the pixels that count; all without it.
-        scale: bring the prediction to the target's median first, see `median_scale`.
+        mask: (B, 1, H, W) bool, True for the pixels that count; None for all.
+        scale: scale the prediction to the median of the target first, see `median_scale`.
 
     Returns:
         (B,)
@@ -83,18 +83,18 @@ def depth_rmse(prediction: Tensor, target: Tensor, mask: Tensor | None = None, *
 def delta(
     prediction: Tensor, target: Tensor, mask: Tensor | None = None, *, threshold: float = 1.25, scale: bool = True
 ) -> Tensor:
-    """Share of pixels with max(prediction / target, target / prediction) < threshold.
+    """Fraction of pixels with max(prediction / target, target / prediction) < threshold.
 
     Higher is better. No unit; in [0, 1].
-    Trap: 1.25 was chosen for rooms and streets. A head is about 20 cm deep at a distance of 1 m: a flat card passes
-    everywhere on it. Choose a threshold nearer to 1, or look at `spearman`.
+    Note: 1.25 was chosen for rooms and streets. A head is about 20 cm deep at a distance of 1 m, so that a plane passes
+    at all of its pixels. Choose a threshold closer to 1, or use `spearman`.
 
     Args:
         prediction: (B, 1, H, W) depth > 0, not disparity.
         target: likewise.
-        mask: (B, 1, H, W) bool, the pixels that count; all without it.
+        mask: (B, 1, H, W) bool, True for the pixels that count; None for all.
         threshold: above 1.
-        scale: bring the prediction to the target's median first, see `median_scale`.
+        scale: scale the prediction to the median of the target first, see `median_scale`.
 
     Returns:
         (B,)
@@ -121,19 +121,20 @@ def ordinal_accuracy(
     dead_zone: float = 0.02,
     seed: int = 0,
 ) -> Tensor:
-    """Share of pairs of pixels of which the prediction says rightly which one is nearer.
+    """Fraction of random pixel pairs whose predicted depth order is correct.
 
-    Pairs are drawn at random; those whose true depths differ by no more than the dead zone are left out, and a tie in
-    the prediction is wrong. Higher is better. No unit; in [0, 1]; one half is guessing, NaN if no pair is left.
-    Blind to scale and to any increasing function of the depth. Trap: near 0 means that disparity was passed for depth.
+    Pairs whose true depths differ by no more than the dead zone are left out; a tie in the prediction is wrong.
+    Higher is better. No unit; in [0, 1]; 0.5 at chance level, NaN if no pair is left. Invariant to scale and to any
+    increasing function of the depth.
+    Note: a value near 0 means that disparity was passed instead of depth.
 
     Args:
         prediction: (B, 1, H, W) depth > 0, not disparity.
         target: likewise.
-        mask: (B, 1, H, W) bool, the pixels that count; all without it.
-        pairs: how many to draw from each image.
-        dead_zone: pairs with max / min - 1 of the true depths up to this are left out.
-        seed: of the draw, which is the same for each image, so that batches do not matter.
+        mask: (B, 1, H, W) bool, True for the pixels that count; None for all.
+        pairs: number of pairs drawn from each image.
+        dead_zone: largest max / min - 1 of the true depths of a pair that is left out.
+        seed: of the draw, the same for each image, so that values do not depend on the batch.
 
     Returns:
         (B,)
@@ -142,7 +143,7 @@ def ordinal_accuracy(
         ValueError: if the shapes differ or a depth within the mask is not positive.
 
     Reference:
-        Chen et al. 2016, with drawn instead of annotated pairs.
+        Chen et al. 2016, with random instead of annotated pairs.
     """
 
     def share(p: Tensor, t: Tensor) -> Tensor:
@@ -156,16 +157,17 @@ def ordinal_accuracy(
 
 
 def spearman(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Rank correlation: Pearson's correlation of the pixels' ranks, ties sharing their mean rank.
+    """Rank correlation: Pearson's correlation of the ranks of the pixels, with mean ranks for ties.
 
     Higher is better. No unit; in [-1, 1], 1 for the same order; NaN where one of the two is constant.
-    Blind to scale and to any increasing function of the depth. Trap: with the background in, it mostly says whether
-    the head is in front of it; mask the face for its relief.
+    Invariant to scale and to any increasing function of the depth.
+    Note: with the background included, it mostly measures that the head is in front of it; mask the face to measure its
+    relief.
 
     Args:
-        prediction: (B, 1, H, W) depth > 0, not disparity, which turns the sign.
+        prediction: (B, 1, H, W) depth > 0, not disparity, which flips the sign.
         target: likewise.
-        mask: (B, 1, H, W) bool, the pixels that count; all without it.
+        mask: (B, 1, H, W) bool, True for the pixels that count; None for all.
 
     Returns:
         (B,)
@@ -185,10 +187,10 @@ def spearman(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> 
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks, as shares around 0."""
-    _, where, counts = values.unique(return_inverse=True, return_counts=True)
-    doubled = 2 * counts.cumsum(0) - counts - len(values)  # whole numbers: the mean is exactly 0
-    return doubled[where].to(values.dtype) / len(values)
+    """Centered ranks, divided by the number of values."""
+    _, index, counts = values.unique(return_inverse=True, return_counts=True)
+    doubled = 2 * counts.cumsum(0) - counts - len(values)  # integers, so that the mean is exactly 0
+    return doubled[index].to(values.dtype) / len(values)
 
 
 def _median_ratio(p: Tensor, t: Tensor) -> Tensor:
@@ -196,18 +198,18 @@ def _median_ratio(p: Tensor, t: Tensor) -> Tensor:
 
 
 def _median(values: Tensor) -> Tensor:
-    return (values.median() - (-values).median()) / 2  # the mean of the two in the middle, of which PyTorch gives one
+    return (values.median() - (-values).median()) / 2  # mean of both middle values; PyTorch returns the lower
 
 
 def _per_sample(
-    measure: Callable[[Tensor, Tensor], Tensor],
+    metric: Callable[[Tensor, Tensor], Tensor],
     prediction: Tensor,
     target: Tensor,
     mask: Tensor | None,
     *,
     scale: bool = False,
 ) -> Tensor:
-    """The measure of each sample's pixels (n,) within the mask; NaN where there are none, or one is not finite."""
+    """Apply a metric to the masked pixels (n,) of each sample; NaN where there are none or one is not finite."""
     prediction, target = pair(prediction, target, "B 1 H W")
     mask = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
     if mask.shape != target.shape or mask.dtype != torch.bool:
@@ -218,7 +220,7 @@ def _per_sample(
             if (depth <= 0).any():
                 raise ValueError(f"expected a {name} > 0 within the mask, got {depth.min():g}")
         if len(p) and p.isfinite().all() and t.isfinite().all():
-            values.append(measure(p * _median_ratio(p, t) if scale else p, t))
+            values.append(metric(p * _median_ratio(p, t) if scale else p, t))
         else:
             values.append(p.new_tensor(torch.nan))
     return torch.stack(values)

@@ -1,4 +1,4 @@
-"""How well person, pose and expression came over, from what detectors found; a row of NaN says: nothing."""
+"""Face metrics of landmarks, identity, head pose and action units; rows of NaN stand for no detection."""
 
 from typing import Literal
 
@@ -15,25 +15,25 @@ def akd(
     form: Literal["absolute", "euclidean"] = "absolute",
     size: int = 256,
 ) -> Tensor:
-    """Average keypoint distance between the landmarks of two faces.
+    """Average key point distance (AKD) between the landmarks of two faces.
 
-    "absolute": mean of |difference| over all landmarks and both coordinates, which is what FOMM's evaluation computes.
-    "euclidean": mean over landmarks of the distance, as the name says; √2 to 2 times the other.
+    "absolute": mean of |difference| over all landmarks and both coordinates, as in FOMM's evaluation code.
+    "euclidean": mean over landmarks of the Euclidean distance; √2 to 2 times the former.
     Lower is better. In pixels of an image of 256 x 256; at least 0.
-    Trap: where a bad picture shows no face there is no distance, and leaving such frames out makes a bad model better.
-    Their number belongs beside the value. Of another person's landmarks it mostly measures the shape of the face.
+    Note: frames in which no face is detected have no distance, and leaving them out favors bad models: report their
+    number beside the value. Between different persons it mostly measures the difference in face shape.
 
     Args:
         prediction: (B, N, 2) in pixels, N = 68 in the literature.
         target: likewise.
-        form: see above.
+        form: definition, see above.
         size: side of the images in which the landmarks were found; distances are scaled to 256.
 
     Returns:
         (B,)
 
     Raises:
-        ValueError: if the shapes differ or the form is not known.
+        ValueError: if the shapes differ or the form is unknown.
 
     Reference:
         Siarohin et al. 2019 (FOMM), section 4, and its public evaluation code.
@@ -45,23 +45,23 @@ def akd(
 
 
 def aed(prediction: Tensor, target: Tensor, *, form: Literal["squared", "l2", "mean_absolute"] = "squared") -> Tensor:
-    """Average "Euclidean" distance between the identity embeddings of two faces.
+    """Average "Euclidean" distance (AED) between the identity embeddings of two faces.
 
-    "squared": sum of squared differences, which FOMM's public evaluation code computes since March 2019.
-    "l2": its root, a Euclidean distance. "mean_absolute": mean of |difference|, as that code did before.
-    Lower is better. In the embedder's own unit; at least 0, and "squared" at most 4 for embeddings of length 1.
-    Trap: the three differ by orders of magnitude, and none is comparable between embedders.
+    "squared": sum of squared differences, as in FOMM's public evaluation code since March 2019.
+    "l2": its root, a Euclidean distance. "mean_absolute": mean of |difference|, as in that code before.
+    Lower is better. In the unit of the embedding; at least 0, and "squared" at most 4 for embeddings of length 1.
+    Note: the three differ by orders of magnitude, and none is comparable between embedding networks.
 
     Args:
-        prediction: (B, E) embeddings as the network gives them.
+        prediction: (B, E) embeddings as computed by the network.
         target: likewise.
-        form: see above.
+        form: definition, see above.
 
     Returns:
         (B,)
 
     Raises:
-        ValueError: if the shapes differ or the form is not known.
+        ValueError: if the shapes differ or the form is unknown.
 
     Reference:
         Siarohin et al. 2019 (Monkey-Net), and the public evaluation code.
@@ -75,14 +75,15 @@ def aed(prediction: Tensor, target: Tensor, *, form: Literal["squared", "l2", "m
 
 
 def csim(prediction: Tensor, target: Tensor) -> Tensor:
-    """Cosine similarity of the identity embeddings of two faces: x · y / (|x| |y|).
+    """Cosine similarity (CSIM) of the identity embeddings of two faces: x · y / (|x| |y|).
 
     Higher is better. No unit; in [-1, 1], 1 for the same direction; NaN for an embedding of zeros.
-    Trap: for cross-identity pairs the target is the source's person, not the driver's. Copying the source scores 1.
+    Note: for cross-identity pairs the target is the person of the source, not of the driving frame. Copying the source
+    scores 1.
 
     Args:
-        prediction: (B, E), of any length each.
-        target: likewise, of the person who should be seen.
+        prediction: (B, E) embeddings of any length.
+        target: likewise, of the person to be shown.
 
     Returns:
         (B,)
@@ -95,17 +96,17 @@ def csim(prediction: Tensor, target: Tensor) -> Tensor:
     """
     prediction, target = pair(prediction, target, "B E")
     dot, square, other = ((x * y).sum(1) for x, y in ((prediction, target), (prediction, prediction), (target, target)))
-    return (dot / (square * other).sqrt()).clamp(-1, 1)  # one root of the product: exactly 1 at identity
+    return (dot / (square * other).sqrt()).clamp(-1, 1)  # one root of the product: 1 exactly at identity
 
 
 def prmse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Root of the mean squared difference of the three angles of the head's pose, each taken the short way round.
+    """Root mean squared difference of head pose angles (PRMSE), each wrapped to [-180, 180] degrees.
 
     Lower is better. In degrees; in [0, 180].
-    Aggregation: one root per frame here, and the mean of these is reported. The root over all frames and angles at once
-    is never smaller; ``Average`` over ``prmse(...) ** 2`` and a root at the end gives that reading. The paper names the
-    root mean square error of the pose angles and does not say which.
-    Trap: every pose estimator has an offset of its own; angles from two of them must not be compared.
+    Aggregation: one root per frame, whose mean is reported. The root over all frames and angles at once is never
+    smaller; it is the root of an ``Average`` of ``prmse(...) ** 2``. The paper states the root mean square error of the
+    pose angles and does not specify which.
+    Note: every pose estimator has an offset of its own; angles from two of them must not be compared.
 
     Args:
         prediction: (B, 3) yaw, pitch and roll in degrees.
@@ -126,11 +127,11 @@ def prmse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def aucon(prediction: Tensor, target: Tensor) -> Tensor:
-    """Consistency of the facial action units: share of the units that are present in both faces or absent in both.
+    """Action unit consistency (AUCON): fraction of the units that are present in both faces or absent in both.
 
     Higher is better. No unit; in [0, 1].
-    Trap: most units are absent most of the time, so a face that shows nothing at all scores well above one half. It
-    depends on which units the detector knows, and on the threshold above which it calls one present.
+    Note: most units are absent most of the time, so that a neutral face scores well above 0.5. The value depends on the
+    set of units of the detector and on its threshold.
 
     Args:
         prediction: (B, A), 1 or True where the unit is present, else 0.
@@ -155,27 +156,27 @@ def aucon(prediction: Tensor, target: Tensor) -> Tensor:
 def jitter(
     prediction: Tensor, target: Tensor, *, form: Literal["excess", "error"] = "excess", size: int = 256
 ) -> Tensor:
-    """How much a face trembles: second differences a[t] = p[t-1] - 2 p[t] + p[t+1] of the landmarks in time.
+    """Temporal jitter of landmarks, from their second differences a[t] = p[t-1] - 2 p[t] + p[t+1].
 
-    "excess": mean over landmarks of |a| of the prediction, minus the same of the driver. Nearest to 0 is best: above,
-    the prediction trembles; below, it is smoother than the driver, and a frozen picture is lowest of all.
-    "error": mean over landmarks of |a of the prediction - a of the driver|, for pairs of the same person. Lower is
-    better; at least 0.
+    "excess": mean over landmarks of |a| of the prediction, minus the same of the driving video. Closest to 0 is best:
+    above, the prediction jitters; below, it is smoother than the driving video; a still image has the lowest value.
+    "error": mean over landmarks of |a of the prediction - a of the driving video|, for pairs of the same person. Lower
+    is better; at least 0.
     In pixels of an image of 256 x 256 per frame².
-    Trap: of smooth motion it grows with the square of the time between frames, and the detector's own trembling is in
-    both terms. Compare at one frame rate, with one detector, and not across cuts.
+    Note: for smooth motion it grows with the square of the time between frames, and both terms contain the jitter of
+    the detector. Compare at one frame rate, with one detector, and not across cuts.
 
     Args:
         prediction: (T, N, 2) in pixels, landmarks of consecutive frames.
-        target: likewise, of the driver.
-        form: see above.
+        target: likewise, of the driving video.
+        form: definition, see above.
         size: side of the images in which the landmarks were found.
 
     Returns:
-        (T-2,), one value per frame that has both neighbors; none of fewer than three frames.
+        (T-2,), one value per frame with two neighbors; (0,) for fewer than three frames.
 
     Raises:
-        ValueError: if the shapes differ or the form is not known.
+        ValueError: if the shapes differ or the form is unknown.
     """
     one_of("form", form, ("excess", "error"))
     prediction, target = pair(prediction, target, "T N 2")

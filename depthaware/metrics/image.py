@@ -1,4 +1,4 @@
-"""How alike two pictures are, pixel by pixel and window by window."""
+"""Full-reference image metrics, of pixels and of windows."""
 
 from typing import Literal
 
@@ -16,17 +16,17 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference: mean over colors and pixels of |prediction - target|.
 
     Lower is better. In [0, 1], unit: the full range of the image; times 255 it is in gray levels.
-    Trap: most pixels of a talking head stand still, so copying the source scores well. Read it beside that baseline.
+    Note: most pixels of a talking head are static, so that copying the source scores well. Compare with that baseline.
 
     Args:
         prediction: (B, 3, H, W) in [0, 1].
         target: likewise.
 
     Returns:
-        (B,); 0 where both are identical.
+        (B,); 0 for identical images.
 
     Raises:
-        ValueError: if the shapes differ or the range is another.
+        ValueError: if the shapes differ or the range is wrong.
 
     Reference:
         Siarohin et al. 2019 (FOMM), section 4.
@@ -38,9 +38,9 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio: -10 log10 of the mean squared difference over colors and pixels.
 
-    Higher is better. In decibels, for a range of 1; at least 0, infinite where both are identical.
-    Trap: the mean of the frames' PSNR is above the PSNR of the mean squared error, and above it by decibels if the
-    frames differ much in quality (Jensen). Here every frame has its own value; average those.
+    Higher is better. In decibels, for a range of 1; at least 0, infinite for identical images.
+    Note: the mean PSNR of frames is above the PSNR of their mean squared error (Jensen's inequality), by decibels if
+    the frames differ much in quality. This function gives one value per frame; average these.
 
     Args:
         prediction: (B, 3, H, W) in [0, 1].
@@ -50,7 +50,7 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
         (B,)
 
     Raises:
-        ValueError: if the shapes differ or the range is another.
+        ValueError: if the shapes differ or the range is wrong.
     """
     prediction, target = images(prediction, target)
     return -10 * (prediction - target).square().mean((1, 2, 3)).log10()
@@ -62,24 +62,24 @@ def ssim(
     """Structural similarity: means, variances and covariance of x and y in windows, averaged over windows and colors.
 
     (2 μx μy + C1) (2 σxy + C2) / ((μx² + μy² + C1) (σx² + σy² + C2)), C1 = 0.01², C2 = 0.03² for a range of 1.
-    Higher is better. No unit; in [-1, 1], 1 where both are identical.
+    Higher is better. No unit; in [-1, 1], 1 for identical images.
 
-    The default is the variant of the paper that introduced it, per color: Gaussian windows of 11 x 11, sigma 1.5,
-    population covariance, only windows that lie within the image. It equals scikit-image's
+    The default is the variant of the original paper, per color: Gaussian windows of 11 x 11, sigma 1.5, population
+    covariance, only windows within the image. It equals scikit-image's
     ``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)``.
-    Trap: other code uses other variants, and a table seldom says which.
+    Note: other implementations use other variants, and published tables seldom state theirs.
 
     Args:
         prediction: (B, 3, H, W) in [0, 1], at least 11 pixels high and wide.
         target: likewise.
-        window: "uniform" is what scikit-image does if not told otherwise: 7 x 7, sample covariance.
-        channels: "luma" compares 0.299 R + 0.587 G + 0.114 B only (BT.601, full range).
+        window: "uniform" is the default of scikit-image: 7 x 7, sample covariance.
+        channels: "luma" compares 0.299 R + 0.587 G + 0.114 B (BT.601, full range).
 
     Returns:
         (B,)
 
     Raises:
-        ValueError: if the shapes differ, the range is another, or the image is smaller than the window.
+        ValueError: if the shapes differ, the range is wrong, or the image is smaller than the window.
 
     Reference:
         Wang et al. 2004, eq. 13.
@@ -95,12 +95,12 @@ def ssim(
 
 
 def ms_ssim(prediction: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity at five scales, each half the size of the one before: the product of their powers.
+    """Multi-scale structural similarity: product of powers of the similarities at five scales, each half the previous.
 
-    Contrast and structure count at every scale (0.0448, 0.2856, 0.3001, 0.2363, 0.1333, finest first), luminance at the
+    Contrast and structure enter at every scale (0.0448, 0.2856, 0.3001, 0.2363, 0.1333, finest first), luminance at the
     coarsest only. Windows as in `ssim`, halved by 2 x 2 means, averaged over colors at each scale; a negative mean
-    counts as 0. Higher is better. No unit; in [0, 1], 1 where both are identical.
-    Trap: being blind to fine detail, it is far above `ssim` for the same blurred picture. Never compare the two.
+    counts as 0. Higher is better. No unit; in [0, 1], 1 for identical images.
+    Note: it is insensitive to fine detail and far above `ssim` for the same blurred image. Never compare the two.
 
     Args:
         prediction: (B, 3, H, W) in [0, 1], at least 176 pixels high and wide.
@@ -110,7 +110,7 @@ def ms_ssim(prediction: Tensor, target: Tensor) -> Tensor:
         (B,)
 
     Raises:
-        ValueError: if the shapes differ, the range is another, or the image is smaller than 176 pixels.
+        ValueError: if the shapes differ, the range is wrong, or the image is smaller than 176 pixels.
 
     Reference:
         Wang et al. 2003, eq. 7.
@@ -128,7 +128,7 @@ def ms_ssim(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _similarity(x: Tensor, y: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    """Of all windows within the images: likeness of luminance, and of contrast and structure."""
+    """Similarity of luminance, and of contrast and structure, for all windows within the images."""
     taps = _taps(window)
     if min(x.shape[-2:]) < len(taps):
         raise ValueError(f"ssim needs images of at least {len(taps)} x {len(taps)} pixels, got {tuple(x.shape)}")
@@ -148,7 +148,8 @@ def _taps(window: Window) -> list[float]:
 
 
 def _blur(image: Tensor, taps: list[float]) -> Tensor:
-    # Sums of shifted images, not a convolution: autocast would do that in half precision, which ruins variances.
+    # Sums of shifted images instead of a convolution, which autocast would compute in half precision: too coarse for
+    # variances.
     for dim in (2, 3):
         length = image.shape[dim] - len(taps) + 1
         shifted = [image.narrow(dim, start, length) for start in range(len(taps))]

@@ -1,19 +1,19 @@
-"""What the metrics refuse: shapes that would broadcast, ranges that would change the scale."""
+"""Input validation: refuse shapes that would broadcast, and ranges that would change the scale."""
 
 import torch
 from torch import Tensor
 
 
 def pair(prediction: Tensor, target: Tensor, expected: str) -> tuple[Tensor, Tensor]:
-    """The two in at least single precision, if they are of one shape and it is the expected one.
+    """Check that two tensors have the same, expected shape; returns them in at least single precision.
 
     Args:
         prediction: any tensor.
         target: likewise.
-        expected: names and numbers of the dimensions, like "B 3 H W"; only the numbers are compared.
+        expected: names and sizes of the dimensions, like "B 3 H W"; only the sizes are compared.
 
     Raises:
-        ValueError: if the shapes differ, or are not as expected.
+        ValueError: if the shapes differ or are not as expected.
     """
     sizes = expected.split()
     fits = prediction.ndim == len(sizes) and all(
@@ -27,10 +27,10 @@ def pair(prediction: Tensor, target: Tensor, expected: str) -> tuple[Tensor, Ten
 
 
 def images(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Likewise for images (B, 3, H, W), which must be in [0, 1]; NaN is let through.
+    """Check two images (B, 3, H, W) as `pair` does, and that they are in [0, 1]; NaN is accepted.
 
     Raises:
-        ValueError: if one is not in [0, 1], as bytes or images in [-1, 1] are not.
+        ValueError: if the shapes differ, or one is not in [0, 1], such as bytes or images in [-1, 1].
     """
     prediction, target = pair(prediction, target, "B 3 H W")
     for name, image in (("prediction", prediction), ("target", target)):
@@ -41,6 +41,6 @@ def images(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def one_of(name: str, found: str, known: tuple[str, ...]) -> None:
-    """Refuse an option that is not known."""
+    """Refuse unknown values of an option."""
     if found not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {found!r}")

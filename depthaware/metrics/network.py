@@ -1,4 +1,4 @@
-"""The two metrics that need a network: LPIPS for pairs of pictures, FID for sets of them."""
+"""Metrics that need a network: LPIPS for pairs of images, FID for sets of images."""
 
 import math
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from .inputs import images, one_of
 
 
 class LPIPS:
-    """Learned perceptual distance: squared differences of a network's normalized features, weighted by learned weights.
+    """Learned perceptual distance (LPIPS): weighted squared differences of a network's normalized features.
 
-    Lower is better. No unit; at least 0, 0 where both are identical.
-    Trap: AlexNet (the authors' choice for measuring), VGG and SqueezeNet give three different scales. A table that does
-    not name the network cannot be compared with.
+    Lower is better. No unit; at least 0, and 0 for identical images.
+    Note: AlexNet (the authors' choice for evaluation), VGG and SqueezeNet give three different scales. Values are
+    comparable only with those of the same network.
 
-    The network is made at the first call, by torchmetrics, and its ImageNet weights are downloaded by torchvision.
+    The network is built by torchmetrics at the first call; torchvision downloads its ImageNet weights.
 
     Args:
         net: "alex", "vgg" or "squeeze".
-        network: in its place any callable (prediction, target) -> (B,), for images (B, 3, H, W) in [0, 1].
+        network: replaces it; a callable (prediction, target) -> (B,), for images (B, 3, H, W) in [0, 1].
 
     Raises:
-        ValueError: if the net is not known, torchmetrics is missing, or the weights cannot be had.
+        ValueError: if the net is unknown, torchmetrics is missing, or the weights cannot be downloaded.
 
     Reference:
         Zhang et al. 2018, eq. 1.
@@ -45,7 +45,7 @@ class LPIPS:
 
     @torch.no_grad()
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The distance of each pair.
+        """Compute the distance of each pair.
 
         Args:
             prediction: (B, 3, H, W) in [0, 1].
@@ -67,18 +67,18 @@ class LPIPS:
 
 
 class FID:
-    """Fréchet distance of Gaussians fitted to a network's features of all predictions and of all targets.
+    """Fréchet distance (FID) of Gaussians fitted to a network's features of all predictions and of all targets.
 
     |m - n|² + trace(C + D - 2 (C D)^½) with means m, n and covariances C, D. Lower is better. In the unit of the
     features, squared; at least 0, and 0 for equal sets up to rounding.
-    Trap: it falls with the number of images, and with fewer of them than features (2048) the covariances are not even
-    of full rank: name the number, and compare at equal numbers only. It compares sets, not pairs: shuffled frames and
-    wrong expressions cost nothing. It cannot be averaged over videos.
+    Note: it decreases with the number of images, and with fewer images than features (2048) the covariances are not of
+    full rank: report the number, and compare at equal numbers only. It compares sets, not pairs: shuffled frames and
+    wrong expressions do not change it. It cannot be averaged over videos.
 
-    The network is made at the first update, by torchmetrics, and its weights are downloaded by torch-fidelity.
+    The network is built by torchmetrics at the first update; torch-fidelity downloads its weights.
 
     Args:
-        network: in place of Inception-v3 any module from images (B, 3, H, W) in [0, 1] to features (B, F).
+        network: replaces Inception-v3; a module from images (B, 3, H, W) in [0, 1] to features (B, F).
 
     Reference:
         Heusel et al. 2017.
@@ -91,21 +91,21 @@ class FID:
 
     @torch.no_grad()
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Take in more images; pairs with a value that is not finite are left out and counted in `skipped`.
+        """Add images; pairs with a value that is not finite are left out and counted in `skipped`.
 
         Args:
             prediction: (B, 3, H, W) in [0, 1].
             target: likewise.
 
         Raises:
-            ValueError: if the shapes differ, torchmetrics is missing, or the weights cannot be had.
+            ValueError: if the shapes differ, torchmetrics is missing, or the weights cannot be downloaded.
         """
         prediction, target = images(prediction, target)
-        whole = (prediction + target).isfinite().all((1, 2, 3))
-        self.skipped += int((~whole).sum())
-        if not whole.any():
+        finite = (prediction + target).isfinite().all((1, 2, 3))
+        self.skipped += int((~finite).sum())
+        if not finite.any():
             return
-        prediction, target = prediction[whole], target[whole]
+        prediction, target = prediction[finite], target[finite]
         if self._metric is None:
             options: dict[str, Any] = dict(normalize=True, input_img_size=tuple(prediction.shape[1:]))
             if self._given is not None:
@@ -116,7 +116,7 @@ class FID:
         self._metric.update(target, real=True)
 
     def merge(self, other: "FID") -> None:
-        """Take in what another one has seen, as of another process."""
+        """Add the images of another FID, for example of another process."""
         self.skipped += other.skipped
         if self._metric is None:
             self._metric = deepcopy(other._metric)
@@ -124,10 +124,10 @@ class FID:
             self._metric.merge_state(other._metric)
 
     def compute(self) -> float:
-        """The distance of all images seen; NaN if there were fewer than two."""
+        """Compute the distance of all images; NaN if there are fewer than two."""
         if self._metric is None or self._metric.fake_features_num_samples < 2:
             return math.nan
-        return max(self._metric.compute().item(), 0.0)  # rounding can bring it below
+        return max(self._metric.compute().item(), 0.0)  # rounding can make it negative
 
 
 def _torchmetrics(module: str, name: str, weights: str, options: dict[str, Any]) -> Any:

@@ -1,1 +1,29 @@
-"""Depth for trained generators: the mechanism, and one file a family."""
+"""Retrofit of depth into trained generators: the mechanism, and one file for each family of generators.
+
+`fomm` and `tpsmm` have a function `retrofit` that builds a `Plan` for each network and wraps both in `Retrofitted`. A
+further family needs a file like theirs, made of the parts exported here.
+"""
+
+from . import fomm, tpsmm
+from .additions import DepthChannel, DepthPyramid, depth_channels
+from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
+from .mechanism import NOTHING, Plan, Retrofitted, Site
+from .storage import load_additions, save_retrofit
+
+__all__ = [
+    "NOTHING",
+    "DepthChannel",
+    "DepthPyramid",
+    "Plan",
+    "Retrofitted",
+    "Site",
+    "check_bare",
+    "depth_channels",
+    "encoder_widths",
+    "find_first_convolution",
+    "find_submodule",
+    "fomm",
+    "load_additions",
+    "save_retrofit",
+    "tpsmm",
+]

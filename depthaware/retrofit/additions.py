@@ -1,4 +1,4 @@
-"""What a retrofit adds: a depth channel for convolutions, and depth features for attention."""
+"""Modules that a retrofit adds: depth channels for convolutions, and depth features for attention."""
 
 from itertools import pairwise
 from typing import Any
@@ -10,10 +10,13 @@ from .mechanism import Site
 
 
 class DepthChannel(nn.Module):
-    """The fourth input channel of a convolution that was trained on three, its weights zero.
+    """Fourth input channel of a convolution that was trained on three, with zero weights.
 
-    conv(RGB) + this(disparity) is what the widened convolution computes of RGB-D. Kept apart, the trained weights stay
-    exactly what they are, and the new ones can be trained alone.
+    conv(RGB) + depth_channel(disparity) equals a convolution of RGB-D with four input channels. As a module of its own
+    it leaves the trained weights unchanged, and its weights can be trained alone.
+
+    Args:
+        conv: the trained convolution.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -24,16 +27,16 @@ class DepthChannel(nn.Module):
         nn.init.zeros_(self.conv.weight)
 
     def forward(self, disparity: Tensor, x: Tensor) -> Tensor:
-        """(B, 1, H, W) and the convolution's output (B, C, h, w) -> (B, C, h, w)."""
+        """Disparity (B, 1, H, W) and output of the convolution (B, C, h, w) -> (B, C, h, w)."""
         return x + self.conv(disparity)
 
 
 class DepthPyramid(nn.Module):
-    """Depth features of the shapes of a generator's appearance features: disparity -> a list, deepest first.
+    """Depth features with the shapes of a generator's appearance features.
 
     Args:
-        widths: channels at 1, 1/2, 1/4, ... of the image size.
-        levels: how many of the deepest are wanted.
+        widths: channels at 1, 1/2, 1/4, ... of the image size, see `encoder_widths`.
+        levels: number of features that `forward` returns.
     """
 
     def __init__(self, widths: list[int], *, levels: int = 1) -> None:
@@ -43,19 +46,27 @@ class DepthPyramid(nn.Module):
         self.down_blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(widths))
 
     def forward(self, disparity: Tensor) -> list[Tensor]:
-        """(B, 1, H, W) -> `levels` features (B, C, h, w)."""
+        """Disparity (B, 1, H, W) -> list of `levels` features (B, C, h, w), deepest first."""
         features = [self.first(disparity)]
         for block in self.down_blocks:
             features.append(block(features[-1]))
         return features[::-1][: self.levels]
 
 
-def rgbd(detector: nn.Module, paths: list[str]) -> list[Site]:
-    """Depth as the fourth channel of these convolutions."""
+def depth_channels(detector: nn.Module, paths: list[str]) -> list[Site]:
+    """Sites that give convolutions depth as their fourth input channel.
+
+    Args:
+        detector: key point detector.
+        paths: names of the convolutions in it.
+
+    Raises:
+        ValueError: if one of them is no convolution.
+    """
     sites = []
     for path in paths:
         conv = detector.get_submodule(path)
         if not isinstance(conv, nn.Conv2d):
-            raise ValueError(f"kp_detector: looked for a convolution {path!r}, found {type(conv).__name__}")
+            raise ValueError(f"kp_detector: expected a convolution {path!r}, found {type(conv).__name__}")
         sites.append(Site(path, DepthChannel(conv), "after"))
     return sites

@@ -1,6 +1,6 @@
-"""Depth for FOMM, the First Order Motion Model (Siarohin et al. 2019), and for what is built like it.
+"""Retrofit of FOMM, the First Order Motion Model (Siarohin et al. 2019), and generators with its structure.
 
-`retrofit` takes networks of the authors' code, or those of `load_fomm`, which needs none of it.
+`retrofit` accepts networks of the authors' code, or those of `load_fomm`, which does not need it.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..attention import CrossModalAttention
 from ..blocks import AntiAliasDownsample
-from .additions import DepthPyramid, rgbd
+from .additions import DepthPyramid, depth_channels
 from .fomm_networks import FOMMGenerator, FOMMKeypointDetector, keypoints, load_fomm
-from .lookup import check_bare, encoder_widths, find, first_convolution
+from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
 from .mechanism import NOTHING, Plan, Retrofitted, Site
-from .storage import load, save_retrofit
+from .storage import load_additions, save_retrofit
 
 __all__ = [
     "FOMMGenerator",
@@ -32,20 +32,21 @@ __all__ = [
 def retrofit(
     kp_detector: nn.Module, generator: nn.Module, depth_net: nn.Module, *, fdn: bool = True, cam: bool = True
 ) -> tuple[Retrofitted, Retrofitted]:
-    """Give a trained FOMM depth; its outputs stay the same until what is new is trained.
+    """Add depth to a trained FOMM; its outputs stay the same until the additions are trained.
 
     Args:
         kp_detector: image (B, 3, H, W) -> {"value": (B, N, 2), "jacobian": (B, N, 2, 2)}.
         generator: (source_image, kp_driving=..., kp_source=...) -> {"prediction": (B, 3, H, W), ...}.
-        depth_net: a trained `SelfSupDepthNet`, or any image -> disparity (B, 1, h, w); gets frozen.
-        fdn: the detector sees depth beside the image (the paper's face depth network).
-        cam: cross-modal attention on the warped and occluded feature, before the decoder.
+        depth_net: a trained `SelfSupDepthNet`, or any module image -> disparity (B, 1, h, w); it is frozen.
+        fdn: give the detector depth beside the image (the paper's face depth network).
+        cam: apply cross-modal attention to the warped and occluded feature, before the decoder.
 
     Returns:
-        Both, to be called as before. Besides `trainable_parameters` and `remove` they have what the given ones have.
+        Detector and generator, called as before. Beside `trainable_parameters` and `remove` they have the attributes of
+        the given networks.
 
     Raises:
-        ValueError: if the two are not built like FOMM's; says what was looked for and what was found.
+        ValueError: if the networks do not have the structure of FOMM's.
 
     Reference:
         Hong et al. 2022, table 3.
@@ -61,47 +62,52 @@ def retrofit(
 def load_retrofit(
     folder: str | Path, kp_detector: nn.Module, generator: nn.Module, depth_net: nn.Module
 ) -> tuple[Retrofitted, Retrofitted]:
-    """`retrofit` with the weights that `save_retrofit` wrote.
+    """Retrofit networks with the weights that `save_retrofit` wrote.
 
     Args:
-        folder: what was written.
-        kp_detector: with the weights from before the retrofit, unless all were saved; then they are replaced.
+        folder: written by `save_retrofit`.
+        kp_detector: with the weights from before the retrofit; replaced if everything was saved.
         generator: likewise.
-        depth_net: of the architecture used then; its weights are replaced by those used then.
+        depth_net: of the same architecture as the saved one, whose weights replace its own.
+
+    Returns:
+        As of `retrofit`.
 
     Raises:
-        ValueError: if any of the three does not fit.
+        ValueError: if the folder holds no retrofit of FOMM, or a network does not fit.
     """
-    return load(folder, retrofit, (kp_detector, generator, depth_net), "fomm")
+    return load_additions(folder, retrofit, (kp_detector, generator, depth_net), "fomm")
 
 
 def _rgbd(kp_detector: nn.Module) -> Plan:
-    """The hourglass puts out its input beside its features, so the heads see RGB-D as well."""
-    paths = [first_convolution(kp_detector, 3, "kp_detector"), find(kp_detector, "kp", "kp_detector")]
+    """Depth channels of the first convolution and of both heads, whose input is image and hourglass features."""
+    paths = [
+        find_first_convolution(kp_detector, 3, "kp_detector"),
+        find_submodule(kp_detector, "kp", "kp_detector"),
+    ]
     jacobian = paths[1].removesuffix("kp") + "jacobian"
     paths += [path for path, _ in kp_detector.named_modules() if path == jacobian]
-    return Plan(AntiAliasDownsample(1, _scale(kp_detector)), rgbd(kp_detector, paths))
+    return Plan(AntiAliasDownsample(1, _scale(kp_detector)), depth_channels(kp_detector, paths))
 
 
 def _scale(kp_detector: nn.Module) -> float:
-    """How much smaller than the image key points are looked for; found by trying."""
+    """Scale of the detector's input relative to the image, measured on a test image."""
     if not any(path.rpartition(".")[2] == "down" for path, _ in kp_detector.named_modules()):
         return 1.0
-    down = kp_detector.get_submodule(find(kp_detector, "down", "kp_detector"))
+    down = kp_detector.get_submodule(find_submodule(kp_detector, "down", "kp_detector"))
     image = next(kp_detector.parameters()).new_zeros(1, 3, 64, 64)
     return down(image).shape[-1] / 64
 
 
 def _attention(generator: nn.Module) -> Plan:
-    find(generator, "dense_motion_network", "generator")  # without it nothing is warped
+    find_submodule(generator, "dense_motion_network", "generator")  # a generator without it warps nothing
     widths = encoder_widths(generator)
-    # Its input is the warped and occluded feature.
-    site = Site(find(generator, "bottleneck", "generator"), CrossModalAttention(widths[-1]), "before")
-    return Plan(DepthPyramid(widths), [site])
+    path = find_submodule(generator, "bottleneck", "generator")  # its input is the warped and occluded feature
+    return Plan(DepthPyramid(widths), [Site(path, CrossModalAttention(widths[-1]), "before")])
 
 
 def _check_call(generator: nn.Module, args: Any, kwargs: Any) -> None:
-    """Two sets of key points, and of one kind: a Jacobian in one alone is ignored by some networks, without a word."""
+    """Refuse key points with Jacobians on one side only, which some networks silently ignore."""
 
     def check(source_image: Tensor, kp_driving: Mapping[str, Tensor], kp_source: Mapping[str, Tensor]) -> None:
         driving, source = keypoints(kp_driving), keypoints(kp_source)

@@ -1,10 +1,9 @@
-"""FOMM from this library's modules, with the calls and dictionaries of its authors' code."""
+"""FOMM composed of this library's modules, with the calls and dictionaries of its authors' code."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 
 from ..dagan import DaGAN
@@ -14,14 +13,14 @@ from ..motion import DenseMotionNetwork
 
 
 def keypoints(kp: Mapping[str, Tensor]) -> Keypoints:
-    """FOMM's dictionary of key points as this library's, for its losses and its motion transfer."""
+    """Convert FOMM's dictionary of key points to `Keypoints`, for losses and motion transfer."""
     if "value" not in kp:
-        raise ValueError(f"key points: looked for 'value' and 'jacobian', found {', '.join(kp) or 'nothing'}")
+        raise ValueError(f"key points: expected 'value' and 'jacobian', found {', '.join(kp) or 'nothing'}")
     return Keypoints(kp["value"], kp.get("jacobian"))
 
 
 class FOMMKeypointDetector(nn.Module):
-    """`RGBDKeypointDetector` called like FOMM's detector: image (B, 3, H, W) -> {"value": ..., "jacobian": ...}."""
+    """`RGBDKeypointDetector` with the call of FOMM's: image (B, 3, H, W) -> {"value": ..., "jacobian": ...}."""
 
     def __init__(self, detector: RGBDKeypointDetector) -> None:
         super().__init__()
@@ -33,7 +32,7 @@ class FOMMKeypointDetector(nn.Module):
 
 
 class FOMMGenerator(nn.Module):
-    """`DenseMotionNetwork` and `DepthAwareGenerator` called like FOMM's generator, which holds both."""
+    """`DenseMotionNetwork` and `DepthAwareGenerator` with the call of FOMM's generator, which contains both."""
 
     num_channels = 3  # read by FOMM's training code
 
@@ -53,16 +52,20 @@ class FOMMGenerator(nn.Module):
 def load_fomm(
     checkpoint: str | Path, config: str | Path | Mapping[str, Any] | None = None, *, align_corners: bool = True
 ) -> tuple[FOMMKeypointDetector, FOMMGenerator]:
-    """A released FOMM without its code: (kp_detector, generator), called the same, in eval mode.
+    """Load a released FOMM without the authors' code, in eval mode.
 
     Args:
         checkpoint: `vox-adv-cpk.pth.tar` or the like.
-        config: FOMM's YAML file or its content. All of it but the temperature follows from the checkpoint, and is
-            compared with it.
-        align_corners: the sampling that the weights were trained with; False from PyTorch 1.3 on, see `warp`.
+        config: FOMM's YAML file or its content. Only the temperature is taken from it; the other options follow from
+            the checkpoint and are compared with it.
+        align_corners: sampling that the weights were trained with; False from PyTorch 1.3 on, see `warp`.
+
+    Returns:
+        Key point detector and generator, with the calls of the authors' code.
 
     Raises:
         ValueError: if the checkpoint cannot be read safely, is not FOMM's, or does not fit the config.
+        ImportError: if the config is a file and PyYAML is not installed.
     """
     model = DaGAN.from_checkpoint(checkpoint, align_corners=align_corners)
     if model.config["attention"] != "none":
@@ -73,24 +76,35 @@ def load_fomm(
 
 
 def _read_config(config: str | Path | Mapping[str, Any], found: Mapping[str, Any]) -> float:
-    """The temperature, if all else is as found in the checkpoint."""
+    """Read the temperature, and compare the other options with those found in the checkpoint."""
     try:
-        content: Any = config if isinstance(config, Mapping) else yaml.safe_load(Path(config).read_text())
+        content: Any = config if isinstance(config, Mapping) else _read_yaml(Path(config))
         params = content["model_params"]
         stated, temperature = _stated(params), float(params["kp_detector_params"]["temperature"])
     except OSError as error:
         raise ValueError(f"{config}: cannot be read ({error.strerror})") from error
+    except ImportError:
+        raise
     except Exception as error:  # damaged YAML, or any other content
         line = str(error).splitlines()[0]
-        raise ValueError(f"config: looked for FOMM's model_params, found something else ({line})") from error
+        raise ValueError(f"config: expected FOMM's model_params, found other content ({line})") from error
     for option, (name, value) in stated.items():
         if value != found[option]:
             raise ValueError(f"config: expected the checkpoint's {name} {found[option]}, got {value}")
     return temperature
 
 
+def _read_yaml(path: Path) -> Any:
+    text = path.read_text()
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError(f"{path}: needs PyYAML, which is not installed: pip install pyyaml") from error
+    return yaml.safe_load(text)
+
+
 def _stated(params: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-    """Option of `DaGAN` -> FOMM's name for it and its value, where the shapes of the weights tell it as well."""
+    """Option of `DaGAN` -> (FOMM's name, value), for options that also follow from the shapes of the weights."""
     generator, detector = params["generator_params"], params["kp_detector_params"]
     motion = generator["dense_motion_params"]
     names = {

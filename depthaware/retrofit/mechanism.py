@@ -1,10 +1,9 @@
-"""How depth enters a generator that somebody else wrote and trained, whose code stays untouched.
+"""Injection of depth into trained third-party generators, whose code stays unchanged.
 
-A generator family answers one question for each network, with a `Plan`: at which submodules does depth come in, and as
-what? Its file (`fomm`, `tpsmm`) finds those submodules; here they get hooks, and the networks their depth.
+A file for each family of generators (`fomm`, `tpsmm`) finds the submodules where depth enters and describes them in a
+`Plan`; `Retrofitted` wraps the network and adds depth at these submodules through hooks.
 """
 
-import hashlib
 import inspect
 import threading
 from typing import Any, Literal, NamedTuple
@@ -13,32 +12,36 @@ import torch
 from torch import Tensor, nn
 
 from ..depth import SelfSupDepthNet
+from ..pretrained.fingerprint import fingerprint
 from ..warp import resize
 
-# What the call under way adds at each submodule; per thread, as DataParallel runs its replicas in threads.
+# Additions of the current call by submodule; per thread, since DataParallel runs its replicas in threads, and outside
+# the instances, since hooks are shared by replicas and copies and receive nothing but their submodule.
 _call = threading.local()
 
 
 class Site(NamedTuple):
-    """Where depth comes in.
+    """Place where depth enters a network.
 
     Attributes:
         path: name of a submodule.
-        addition: (depth feature, x) -> x, and x itself as long as it is not trained.
-        when: whether x is the submodule's input ("before") or output ("after").
+        addition: (depth feature, x) -> x; the identity in x before training.
+        when: x is the input ("before") or the output ("after") of the submodule.
+        channels: number of the last channels of x that the addition applies to; None for all.
     """
 
     path: str
     addition: nn.Module
     when: Literal["before", "after"]
+    channels: int | None = None
 
 
 class Plan(NamedTuple):
-    """How depth enters one network.
+    """Description of how depth enters one network.
 
     Attributes:
-        encoder: disparity (B, 1, H, W) -> a depth feature for all sites, or a list with one for each.
-        sites: where they go.
+        encoder: disparity (B, 1, H, W) -> one depth feature for all sites, or a list with one for each site.
+        sites: places where depth enters.
     """
 
     encoder: nn.Module
@@ -46,19 +49,28 @@ class Plan(NamedTuple):
 
 
 NOTHING = Plan(nn.Identity(), [])
+"""Plan of a network that stays without depth."""
+
+
+class _Pending(NamedTuple):
+    """Addition that the current call has not made yet."""
+
+    addition: nn.Module
+    depth_feature: Tensor
+    channels: int | None
 
 
 class Retrofitted(nn.Module):
-    """Somebody's network that also sees the depth of the image it is called with; calls and results stay the same.
+    """Wrap a network and inject depth features of its input image; calls and results keep their form.
 
-    Attributes that are not found here are looked up in the network. The depth network is frozen, as in the paper's
-    second stage.
+    Attributes that are not found here are looked up in the network. The depth network is frozen, as in the second
+    training stage of the paper.
 
     Args:
-        model: takes the image (B, 3, H, W) as its first argument.
-        depth_net: image -> disparity, or a pyramid of it, finest first.
-        plan: from the family's file.
-        options: what rebuilds this, JSON-able.
+        model: network whose first argument is the image (B, 3, H, W).
+        depth_net: image -> disparity (B, 1, h, w), or a pyramid of disparities, finest first.
+        plan: from the file of the family.
+        options: JSON-able arguments that rebuild this object, stored with the weights.
     """
 
     def __init__(self, model: nn.Module, depth_net: nn.Module, plan: Plan, options: dict[str, Any]) -> None:
@@ -71,27 +83,28 @@ class Retrofitted(nn.Module):
         self.options = options
         self.fingerprint = fingerprint(model)
         self._paths = [site.path for site in plan.sites]
+        self._channels = [site.channels for site in plan.sites]
         self._image = next(iter(inspect.signature(model.forward).parameters))
         self._hooks = [_hook(model.get_submodule(site.path), site.when) for site in plan.sites]
         self.train(model.training)
 
     def __getattr__(self, name: str) -> Any:
-        """What scripts read from the network, like FOMM's `num_channels`."""
+        """Look up attributes of the network, such as FOMM's `num_channels`."""
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("model"), name)
 
     def train(self, mode: bool = True) -> "Retrofitted":
-        """As of any module, but a frozen depth network keeps its batch-norm statistics, too."""
+        """Set the mode of all but the frozen depth network, which keeps its batch-norm statistics."""
         super().train(mode)
         if self.depth_net is not None:
             self.depth_net.eval()
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The network's own call."""
-        pending = self._depths(args[0] if args else kwargs[self._image])
+        """Call the network, with depth added at its sites."""
+        pending = self._additions(args[0] if args else kwargs[self._image])
         outer, _call.pending = getattr(_call, "pending", {}), pending
         try:
             out = self.model(*args, **kwargs)
@@ -101,24 +114,25 @@ class Retrofitted(nn.Module):
             raise ValueError(f"{type(self.model).__name__}: expected a call of {', '.join(self._paths)}, found none")
         return out
 
-    def _depths(self, image: Tensor) -> dict[nn.Module, tuple[nn.Module, Tensor]]:
-        """The addition and the depth feature for each site."""
+    def _additions(self, image: Tensor) -> dict[nn.Module, _Pending]:
+        """Additions and depth features by submodule."""
         if self.depth_net is None:
             return {}
-        depths = self.depth_encoder(_disparity(self.depth_net, image))
-        depths = depths if isinstance(depths, list) else [depths] * len(self._paths)
+        features = self.depth_encoder(_disparity(self.depth_net, image))
+        features = features if isinstance(features, list) else [features] * len(self._paths)
         sites = [self.model.get_submodule(path) for path in self._paths]
-        return dict(zip(sites, zip(self.additions, depths, strict=True), strict=True))
+        pending = map(_Pending, self.additions, features, self._channels)
+        return dict(zip(sites, pending, strict=True))
 
     def trainable_parameters(self, group: Literal["new", "all"] = "new") -> list[nn.Parameter]:
-        """What was added ("new"), or that and the network ("all"); for an optimizer."""
+        """Parameters for an optimizer: those added ("new"), or those and the network's ("all")."""
         if group not in ("new", "all"):
             raise ValueError(f"trainable_parameters: expected 'new' or 'all', got {group!r}")
         parts = [self.depth_encoder, self.additions] + ([self.model] if group == "all" else [])
         return [parameter for part in parts for parameter in part.parameters()]
 
     def remove(self) -> nn.Module:
-        """Take depth out again, and return the network as it was; training it has changed its weights, of course."""
+        """Remove depth and return the network, with the weights that it has now."""
         for hook in self._hooks:
             hook.remove()
         return self.model
@@ -128,7 +142,6 @@ def _hook(site: nn.Module, when: str) -> torch.utils.hooks.RemovableHandle:
     return site.register_forward_pre_hook(_before) if when == "before" else site.register_forward_hook(_after)
 
 
-# A hook may find itself in a copy or replica of the network: all it knows is the module that it is called with.
 def _before(site: nn.Module, args: tuple[Any, ...]) -> Any:
     return (_add(site, args[0]), *args[1:])
 
@@ -138,23 +151,20 @@ def _after(site: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
 
 
 def _add(site: nn.Module, x: Tensor) -> Tensor:
-    addition, depth = getattr(_call, "pending", {}).pop(site, (None, None))
-    return x if addition is None else addition(depth, x).to(x.dtype)  # under autocast dtypes would drift apart
+    pending = getattr(_call, "pending", {}).pop(site, None)
+    if pending is None:
+        return x
+    addition, depth_feature, channels = pending
+    if channels is None:
+        return addition(depth_feature, x).to(x.dtype)  # autocast may have changed it
+    unchanged, last = x.split((x.shape[1] - channels, channels), dim=1)
+    return torch.cat((unchanged, addition(depth_feature, last).to(x.dtype)), dim=1)
 
 
 def _disparity(depth_net: nn.Module, image: Tensor) -> Tensor:
-    """(B, 1, H, W) for images (B, 3, H, W), whatever the resolution that the network works at."""
+    """Disparity (B, 1, H, W) of images (B, 3, H, W), resized from the resolution of the depth network."""
     found = depth_net(image, num_scales=1) if isinstance(depth_net, SelfSupDepthNet) else depth_net(image)
     disparity = found[0] if isinstance(found, (tuple, list)) else found
     if disparity.ndim != 4 or disparity.shape[:2] != (len(image), 1):
         raise ValueError(f"depth_net: expected a disparity ({len(image)}, 1, h, w), got {tuple(disparity.shape)}")
     return resize(disparity, image.shape[-2:], align_corners=True)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """A hash of all weights and statistics."""
-    digest = hashlib.sha256()
-    for key, tensor in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

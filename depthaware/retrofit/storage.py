@@ -1,4 +1,4 @@
-"""Retrofits on disk: config.json, model.safetensors and a card, nothing pickled."""
+"""Storage of retrofits: config.json, model.safetensors and a model card, no pickles."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from ..pretrained import hub
-from .mechanism import Retrofitted, fingerprint
+from ..pretrained.fingerprint import fingerprint
+from .mechanism import Retrofitted
 
 _CARD = """---
 library_name: depthaware
@@ -16,21 +17,21 @@ tags: [talking-head, image-animation, depth]
 
 # Depth for a generator
 
-Load it with `integrations.{family}.load_retrofit`, onto the networks that it was trained with. Its license is that of
-those networks, its training data and measured quality were not recorded on saving.
+Load it with `depthaware.retrofit.{family}.load_retrofit`, onto the networks that it was trained with. Its license is
+that of those networks; its training data and measured quality were not recorded on saving.
 """
 
 
 def save_retrofit(
     folder: str | Path, kp_detector: nn.Module, generator: nn.Module, *, everything: bool = False
 ) -> None:
-    """Write what the retrofit added, with the depth network, as config.json and model.safetensors.
+    """Write the additions and the depth network as config.json and model.safetensors.
 
     Args:
-        folder: made if absent.
+        folder: created if absent.
         kp_detector: from `retrofit`.
         generator: from `retrofit`.
-        everything: also the two networks themselves; needed once they are trained.
+        everything: include the two networks themselves; required once they are trained.
 
     Raises:
         ValueError: if a network has changed since the retrofit and would not be stored.
@@ -39,7 +40,7 @@ def save_retrofit(
     for name, part in pair.items():
         if not everything and fingerprint(part.model) != part.fingerprint:
             raise ValueError(
-                f"{folder}: {name} itself has changed since the retrofit, also its statistics count: "
+                f"{folder}: {name} itself has changed since the retrofit (batch-norm statistics count): "
                 "expected everything=True, got False"
             )
     fingerprints = {name: fingerprint(part.model) for name, part in pair.items()}
@@ -48,17 +49,27 @@ def save_retrofit(
     hub.save(_stored(pair, everything), Path(folder), config, card)
 
 
-def load(
+def load_additions(
     folder: str | Path,
     retrofit: Callable[..., tuple[Retrofitted, Retrofitted]],
     networks: tuple[nn.Module, nn.Module, nn.Module],
     family: str,
 ) -> tuple[Retrofitted, Retrofitted]:
-    """Retrofit (detector, generator, depth network), and fill in what `save_retrofit` wrote."""
+    """Retrofit networks, and load the weights that `save_retrofit` wrote.
+
+    Args:
+        folder: with the weights.
+        retrofit: function of the family.
+        networks: its positional arguments (key point detector, generator, depth network).
+        family: name of the family, which must be the stored one.
+
+    Raises:
+        ValueError: if the folder holds no retrofit of the family, or the networks do not fit.
+    """
     config = hub.read_config(Path(folder))
     found = config.pop("family", None)
     if found != family:
-        raise ValueError(f"{folder}: expected a retrofit of integrations.{family}, found family {found!r}")
+        raise ValueError(f"{folder}: expected a retrofit of depthaware.retrofit.{family}, found family {found!r}")
     everything, expected = config.pop("everything"), config.pop("fingerprints")
     pair = _pair(*retrofit(*networks, **config))
     for name, part in pair.items():
@@ -72,16 +83,16 @@ def _pair(kp_detector: nn.Module, generator: nn.Module) -> dict[str, Retrofitted
     pair = {"kp_detector": kp_detector, "generator": generator}
     for name, part in pair.items():
         if not isinstance(part, Retrofitted):
-            raise ValueError(f"{name}: expected what retrofit returns, got {type(part).__name__}")
+            raise ValueError(f"{name}: expected the result of retrofit, got {type(part).__name__}")
     return pair  # type: ignore[return-value]
 
 
 def _stored(pair: dict[str, Retrofitted], everything: bool) -> nn.Module:
-    """What is on disk, under one roof; both share one depth network."""
-    roof = nn.ModuleDict()
+    """Stored modules of both networks as one module; they share one depth network."""
+    stored = nn.ModuleDict()
     for name, part in pair.items():
         if part.depth_net is not None:
-            roof["depth_net"] = part.depth_net
+            stored["depth_net"] = part.depth_net
         kept = {"depth_encoder": part.depth_encoder, "additions": part.additions}
-        roof[name] = nn.ModuleDict(kept | ({"model": part.model} if everything else {}))
-    return roof
+        stored[name] = nn.ModuleDict(kept | ({"model": part.model} if everything else {}))
+    return stored
