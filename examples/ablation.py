@@ -31,8 +31,8 @@ from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, evaluate, l
 from depthaware.inference.optimization import best_dtype
 from depthaware.media.atomic import whole_file
 from depthaware.media.video import read_video
-from depthaware.training.command import run
-from depthaware.training.options import check
+from depthaware.training.options import run
+from depthaware.training.run_options import check
 
 ROWS = (
     Row("Baseline", "Baseline", 15, 10.0, "rgb", "none"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from depthaware.evaluation import METRICS
 from depthaware.metrics import bootstrap_interval
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
 FOUND = PAGE.with_suffix(".json")

@@ -17,7 +17,7 @@ from train_dagan import pyramid_error
 from depthaware import DaGAN
 from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.losses import RandomTransform, equivariance_loss
-from depthaware.training.command import run
+from depthaware.training.options import run
 from integrations.fomm import Retrofitted, keypoints, load_fomm, retrofit, save_retrofit
 
 

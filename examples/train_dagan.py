@@ -36,10 +36,10 @@ from depthaware.losses import (
 )
 from depthaware.media.image import to_uint8
 from depthaware.pretrained.hub import CARD, CONFIG, WEIGHTS, load_tensors
-from depthaware.training.command import run
 from depthaware.training.frozen_features import frozen_features
-from depthaware.training.options import FREE, RunOptions, at_least_one
+from depthaware.training.options import run
 from depthaware.training.run import Average, Run, cosine, trained
+from depthaware.training.run_options import FREE, RunOptions, at_least_one
 
 TINY = {
     "blend": True,

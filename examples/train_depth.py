@@ -25,9 +25,9 @@ from depthaware.media.atomic import whole_file
 from depthaware.media.image import to_uint8
 from depthaware.pose import Pose, PoseNet
 from depthaware.pretrained.hub import load_tensors
-from depthaware.training.command import run
-from depthaware.training.options import RunOptions, at_least_one
+from depthaware.training.options import run
 from depthaware.training.run import Average, Run, cosine, trained
+from depthaware.training.run_options import RunOptions, at_least_one
 
 # Encoder and decoder widths, finest first; dagan-tiny's, and the paper's.
 NETWORKS = {"tiny": ("test_resnet", (8, 16, 24, 32, 64)), "paper": ("resnet18.tv_in1k", (16, 32, 64, 128, 256))}

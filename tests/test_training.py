@@ -21,7 +21,7 @@ from torch import nn
 
 from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.losses import VGG19Features
-from depthaware.training import command as options
+from depthaware.training import options
 from depthaware.training import run as training_run
 
 each_recipe = pytest.mark.parametrize("recipe", [train_depth, train_dagan], ids=["depth", "dagan"])

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from depthaware import SelfSupDepthNet
-from depthaware.training import command as options
+from depthaware.training import options
 from depthaware.training.synced_norm import synchronize_batch_norms
 
 EXAMPLES = Path(train_dagan.__file__).parent

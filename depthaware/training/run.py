@@ -21,8 +21,8 @@ from torch.utils.data import Dataset
 from ..data.pairs import Clips, batches
 from ..inference.optimization import best_dtype
 from ..pretrained.hub import upload
-from .options import RunOptions, check
 from .run_folder import RunFolder
+from .run_options import RunOptions, check
 from .synced_norm import synchronize_batch_norms
 
 Network = TypeVar("Network", bound=nn.Module)

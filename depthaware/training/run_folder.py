@@ -20,7 +20,7 @@ import torch
 
 from ..media.atomic import whole_file
 from ..media.image import write_image
-from .options import FREE, RunOptions
+from .run_options import FREE, RunOptions
 
 
 class RunFolder:

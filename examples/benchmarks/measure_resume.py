@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 
 @dataclass(frozen=True)
