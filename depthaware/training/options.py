@@ -88,6 +88,19 @@ def parse(options: type[Options], description: str | None = None, args: Sequence
     return options(**vars(parsed))
 
 
+def check_choices(options: Any) -> None:
+    """Check options that were not read from a command line against their `Literal` types.
+
+    Raises:
+        ValueError: that names the flag, the choices, and the value found.
+    """
+    kinds = get_type_hints(type(options))
+    for flag, field in _flags(type(options)).items():
+        value, choices = getattr(options, field.name), _choices(_base(kinds[field.name]))
+        if choices and value not in (*choices, field.default):
+            raise ValueError(f"{flag}: expected {_listed(choices)}, got {value!r}")
+
+
 def _parser(options: type) -> type:
     """The same fields, annotated as tyro expects them."""
     import tyro
@@ -121,6 +134,10 @@ def _choices(kind: Any) -> list[str]:
     return [str(choice) for choice in get_args(kind)] if get_origin(kind) is Literal else []
 
 
+def _listed(choices: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(choices[:-1]), *choices[-1:])))
+
+
 def _reason(options: type, box: str, words: Sequence[str]) -> str:
     """One line for the error that tyro printed in a box."""
     text = " ".join(re.sub(r"[─│╭╮╰╯]", " ", box).split())
@@ -128,7 +145,7 @@ def _reason(options: type, box: str, words: Sequence[str]) -> str:
     if flag is None:
         return text
     kind = _base(get_type_hints(options)[_flags(options)[flag].name])
-    expected = " or ".join(_choices(kind)) or _KINDS.get(kind, "no value")
+    expected = _listed(_choices(kind)) or _KINDS.get(kind, "no value")
     value = _value(flag, words)
     dashes = f"; write {flag}=VALUE for a value that begins with -" if value and value.startswith("-") else ""
     return f"{flag}: expected {expected}, got {'none' if value is None else repr(value)}{dashes}"
