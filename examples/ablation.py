@@ -1,10 +1,11 @@
 """The paper's Table 4 in miniature: its nine rows trained under one equal budget, and what depth and attention gain.
 
-    python examples/ablation.py --data FOLDER --output runs/ablation
+    python ablation.py --data FOLDER --depth runs/depth64 --output runs/ablation
+    python ablation.py --table runs/ablation/ablation.json --page docs/ablation.md
 
 With one seed all rows see the same pairs in the same order, and all rows of one seed come before the next seed, so that
-OUTPUT/ablation.json and OUTPUT/ablation.md are fair at any time. Run again, also with other --rows and --seeds, it adds
-what is not there yet; a row that was interrupted is trained from its start.
+OUTPUT/ablation.json and OUTPUT/ablation.md are fair at any time. A further call, also with other --rows and --seeds,
+adds the missing runs; a row that was interrupted is trained from its start.
 """
 
 import csv
@@ -13,26 +14,37 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import train_dagan
-import train_depth
-from ablation_table import Row, table
 
 from depthaware import DaGAN, extractors
+from depthaware.data.pairs import Clips, FramePairs
 from depthaware.data.prepare.clip_files import write_clip
 from depthaware.data.prepare.face_crops import central_square
 from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, evaluate, list_clips, same_identity
+from depthaware.evaluation.ablation import Row, fill_page, table
 from depthaware.inference.optimization import best_dtype
 from depthaware.media.atomic import whole_file
 from depthaware.media.video import read_video
-from depthaware.training.command import run
-from depthaware.training.options import check
+from depthaware.training.ema import EMA
+from depthaware.training.optimizer import warmup_cosine
+from depthaware.training.options import check_choices, option, run
+from depthaware.training.run import Run
+from depthaware.training.run_options import HOW_TO_GET_CLIPS, RunOptions, check
+from depthaware.training.stage2 import (
+    GeneratorStep,
+    adam,
+    freeze_depth,
+    generator_losses,
+    load_depth,
+    new_model,
+    random_transform,
+)
 
 ROWS = (
     Row("Baseline", "Baseline", 15, 10.0, "rgb", "none"),
@@ -49,42 +61,48 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What all rows have in common."""
+    """Options that all rows have in common."""
 
-    data: str = "../shared/faces"
-    output: str = "runs/ablation"
-    depth: str = ""  # folder of stage 1; "": train one into OUTPUT/depth
-    rows: str = "all"  # or some of their names, separated by commas
-    seeds: str = "0,1,2"
-    network: str = "mini"
-    size: int = 64
-    motion_size: int = 16
-    images: int = 2_000  # of each run
-    depth_images: int = 4_000
-    batch: int = 8
-    learning_rate: float = 1e-3
-    candidates: int = 2
-    pyramid: float = 100.0  # with the next one all there is of image losses: no VGG-19, no discriminator
-    deformed: float = 50.0
-    precision: str = "auto"  # bfloat16 where the device computes in it natively
-    hold_out: int = 8  # persons of the train split that the budget was sized on
-    every: int = 20  # frames of the test clips: every n-th
-    metrics: str = "ssim,psnr,l1,akd"
-    threads: int = 1
-    cpu: bool = False  # also where there is a GPU
+    data: str | None = option(None, "folder of clips with a manifest.csv of train and test split (required to train)")
+    depth: str | None = option(None, "folder of train_depth.py, whose depth network all rows share (required to train)")
+    output: str = option("runs/ablation", "folder of results and weights; given again, missing runs are added")
+    rows: str = option("all", "all, or names of rows, separated by commas")
+    seeds: str = option("0,1,2", "seeds, separated by commas")
+    network: Literal["mini", "tiny", "paper"] = option("mini", "size of the networks")
+    size: int = option(64, "side of the images, in pixels")
+    motion_size: int = option(16, "side of the maps of key points and motion")
+    images: int = option(2_000, "length of each run, in images")
+    batch: int = option(8, "images of one optimizer step")
+    learning_rate: float = option(1e-3, "highest learning rate")
+    candidates: int = option(2, "driving frames drawn, of which the one that differs most from the source is taken")
+    pyramid: float = option(
+        100.0, "weight of SSIM and L1 at four scales, in place of perceptual and adversarial losses"
+    )
+    deformed: float = option(50.0, "the same for the source under the motion alone")
+    precision: Literal["auto", "bfloat16", "float32"] = option(
+        "auto", "compute dtype; auto is bfloat16 on devices with native support, else float32"
+    )
+    hold_out: int = option(8, "identities of the train split left out, on which the budget was chosen")
+    every: int = option(20, "every n-th frame of a test clip is measured")
+    metrics: str = option("ssim,psnr,l1,akd", "metrics, separated by commas; l1 must be among them")
+    threads: int = option(1, "CPU threads")
+    cpu: bool = option(False, "train on the CPU even if there is a GPU")
+    dry_run: bool = option(False, "check everything, take one step of the first row, and write nothing")
+    table: str | None = option(None, "train nothing, but print the tables of this ablation.json")
+    page: str | None = option(None, "with --table: write them into this page, between <!-- tables --> and <!-- end -->")
 
 
 class Outcome(NamedTuple):
-    """One row with one seed.
+    """Result of one row with one seed.
 
     Attributes:
         row: its name.
-        seed: of the weights at the start, the pairs and the transformations.
-        parameters: trained ones.
+        seed: of the initial weights, the pairs and the transforms.
+        parameters: number of trained ones.
         seconds: of training.
         gate: of the attention, which starts at 0; None without attention.
         found: share of the frames that have a value in every metric: where no face is found there is no AKD.
-        scores: of each metric one for each test clip, the mean over its frames.
+        scores: for each metric a value for each test clip, the mean over its frames.
     """
 
     row: str
@@ -97,33 +115,96 @@ class Outcome(NamedTuple):
 
 
 def main(options: Options) -> None:
-    rows, seeds, scorer = chosen(options), listed(options), measures(options)
-    check_training(options, rows)
-    found = begun(options)
-    done = {(run["row"], run["seed"]) for run in found["runs"]}
+    if options.table is not None:
+        return show(options)
+    rows, seeds, scorer = chosen_rows(options), chosen_seeds(options), make_scorer(options)
+    check_training(options)
+    results = earlier_results(options)
+    done = {(run["row"], run["seed"]) for run in results["runs"]}
     todo = [(row, seed) for seed in seeds for row in rows if (row.name, seed) not in done]
-    small_clips(options)
+    if options.dry_run:
+        Test(options, scorer)
+        return train(options, rows[0], seeds[0])
+    write_small_clips(options)
     if todo:
-        add(found, todo, options, Test(options, scorer))
-    print(table(found))
+        add(results, todo, options, Test(options, scorer))
+    print(table(results))
 
 
-def add(found: dict[str, Any], todo: list[tuple[Row, int]], options: Options, test: "Test") -> None:
-    """Train and measure these rows and seeds, and write all that was found after each."""
-    found["machine"] = together(found.get("machine", {}), machine(options))
-    found |= {"persons": test.persons, "pairs": len(test.pairs)}
-    train_stage_1(options)
+def show(options: Options) -> None:
+    """Print the tables of earlier results, or write them into a page."""
+    results = json.loads(Path(options.table).read_text())
+    if options.page is None:
+        return print(table(results))
+    write(Path(options.page), fill_page(Path(options.page).read_text(encoding="utf-8"), results))
+
+
+def add(results: dict[str, Any], todo: list[tuple[Row, int]], options: Options, test: "Test") -> None:
+    """Train and measure these rows and seeds, and write all results after each."""
+    results["machine"] = merge_machines(results.get("machine", {}), machine(options))
+    results |= {"persons": test.persons, "pairs": len(test.pairs)}
     for row, seed in todo:
         print(f"{row.name}, seed {seed}", flush=True)
-        train_dagan.main(recipe := row_options(options, row, seed))
-        found["runs"].append(test.outcome(row, seed, Path(recipe.output))._asdict())
-        names = {run["row"] for run in found["runs"]}
-        found |= {"rows": [row._asdict() for row in ROWS if row.name in names], "copy": test.copied}
-        write(Path(options.output, "ablation.json"), json.dumps(found) + "\n")
-        write(Path(options.output, "ablation.md"), table(found) + "\n")
+        train(options, row, seed)
+        results["runs"].append(test.outcome(row, seed)._asdict())
+        names = {run["row"] for run in results["runs"]}
+        results |= {"rows": [row._asdict() for row in ROWS if row.name in names], "copy": test.copied}
+        write(Path(options.output, "ablation.json"), json.dumps(results) + "\n")
+        write(Path(options.output, "ablation.md"), table(results) + "\n")
 
 
-def chosen(options: Options) -> list[Row]:
+# Training.
+
+
+def train(options: Options, row: Row, seed: int) -> None:
+    """Train one row, and write the moving average of its weights and its logs to its folder."""
+    run = Run(run_options(options, row, seed))
+    model = build(options, row, seed)
+    ema = EMA(model, run.options.ema).to(run.device)
+    network = run.prepare(GeneratorStep(model))
+    optimizer = adam(network)
+    clips = Clips(run.options.data, options.size, hold_out=options.hold_out, cache_gb=run.options.cache_gb)
+    pairs = FramePairs(clips, seed=seed, candidates=options.candidates)
+    run.check_clips(clips, 2)
+    run.resume({}, clips.names)  # from the start: there are no checkpoints
+    weights = {"keypoint_distance": row.keypoint_distance, "pyramid": options.pyramid, "deformed": options.deformed}
+    for images, (part,) in run.batches(pairs, 0):
+        source, driving = part.frames
+        transform = random_transform(seed, images, options.batch, part.rows, run.device)
+        out, kp_transformed = network(source, driving, transform.warp_image(driving))
+        metrics = run.backward(generator_losses(out, driving, kp_transformed, transform, **weights), images)
+        rate = warmup_cosine(options.learning_rate, images, options.images, warmup=50 * options.batch)
+        metrics["gradient"] = run.step(network, optimizer, rate, images)
+        ema.update(model, images // options.batch)
+        if run.due(run.options.log_every, images):
+            run.log(images, metrics | {"occlusion": out.occlusion_map.mean().item(), "learning_rate": rate})
+    if not options.dry_run:
+        ema.network.save_pretrained(Path(run.options.output, "weights"), dtype=torch.float16)
+    run.finish(run.folder.path / "weights", [])
+
+
+def run_options(options: Options, row: Row, seed: int) -> RunOptions:
+    """Options of the run of one row, the same for all rows but for the folder."""
+    names = ("images", "batch", "precision", "hold_out", "threads", "cpu", "dry_run")
+    output = Path(options.output, f"{seed}-{re.sub(r'[^a-z]+', '-', row.name.lower()).strip('-')}")
+    common = {name: getattr(options, name) for name in names}
+    return RunOptions(data=str(clips_folder(options)), output=str(output), seed=seed, **common)
+
+
+def build(options: Options, row: Row, seed: int) -> DaGAN:
+    """The network of a row, with the depth network that all rows share."""
+    torch.manual_seed(seed)
+    model = new_model(options.network, size=options.size, motion_size=options.motion_size, **row.model_options())
+    if model.depth_net is not None:
+        load_depth(model, Path(options.depth))
+    freeze_depth(model)
+    return model
+
+
+# Checks, before anything is made.
+
+
+def chosen_rows(options: Options) -> list[Row]:
     names = [row.name for row in ROWS] if options.rows == "all" else options.rows.split(",")
     unknown = [name for name in names if name not in {row.name for row in ROWS}]
     if unknown:
@@ -131,15 +212,15 @@ def chosen(options: Options) -> list[Row]:
     return [row for row in ROWS if row.name in names]
 
 
-def listed(options: Options) -> list[int]:
+def chosen_seeds(options: Options) -> list[int]:
     seeds = options.seeds.split(",")
     if not all(seed.isdecimal() for seed in seeds):
         raise ValueError(f"--seeds: expected whole numbers from 0 on, separated by commas, got {options.seeds!r}")
     return list(dict.fromkeys(map(int, seeds)))
 
 
-def measures(options: Options) -> Scorer:
-    """The metrics, tried on a picture: what they lack shows now, not after the training."""
+def make_scorer(options: Options) -> Scorer:
+    """The metrics, tried on an image, so that a missing package shows before the training."""
     names = options.metrics.split(",")
     unknown = [name for name in names if name not in METRICS]
     if unknown or "l1" not in names:
@@ -147,49 +228,56 @@ def measures(options: Options) -> Scorer:
         raise ValueError(f"--metrics: expected l1 and any of {', '.join(METRICS)}, got {wrong}")
     kinds = {kind for name in names if (kind := METRICS[name].kind)}
     scorer = Scorer(names, extractors={kind: extractors.load(kind) for kind in kinds})
-    picture = scorer.extract_features(torch.zeros(1, 3, options.size, options.size))
-    scorer.score(picture, picture, picture, truth=True, sequence=False)
+    features = scorer.look(torch.zeros(1, 3, options.size, options.size))
+    scorer.score(features, features, features, truth=True, sequence=False)
     return scorer
 
 
-def check_training(options: Options, rows: Sequence[Row]) -> None:
-    for recipe in (row_options(options, row, 0) for row in rows):
-        check(recipe)
-        train_dagan.resolve(recipe)
-    if options.depth and not Path(options.depth, "depth.safetensors").is_file():
+def check_training(options: Options) -> None:
+    check_choices(options)
+    if options.data is None:
+        raise ValueError(f"--data: expected a folder of clips with a manifest.csv, got none; {HOW_TO_GET_CLIPS}")
+    check(run_options(options, ROWS[0], 0))
+    if options.candidates < 1:
+        raise ValueError(f"--candidates: expected at least 1, got {options.candidates}")
+    if options.depth is None:
+        raise ValueError("--depth: expected a folder of train_depth.py, got none")
+    if not Path(options.depth, "depth.safetensors").is_file():
         raise ValueError(f"--depth {options.depth}: expected a folder of train_depth.py, found no depth.safetensors")
+    if not Path(options.data, "manifest.csv").is_file():
+        raise ValueError(f"--data {options.data}: expected a manifest.csv of train and test split, found none")
 
 
-def begun(options: Options) -> dict[str, Any]:
-    """What OUTPUT/ablation.json has already; its runs are kept.
+def earlier_results(options: Options) -> dict[str, Any]:
+    """Content of OUTPUT/ablation.json, to which runs are added.
 
     Raises:
-        ValueError: if they were made with options that would make others.
+        ValueError: if its runs were made with options that change results.
     """
-    ours = {name: value for name, value in asdict(options).items() if name not in ("data", "output", "rows", "seeds")}
+    free = ("data", "output", "rows", "seeds", "dry_run", "table", "page")
+    ours = {name: value for name, value in asdict(options).items() if name not in free}
     path = Path(options.output, "ablation.json")
     if not path.is_file():
         return {"options": ours, "runs": []}
-    found = json.loads(path.read_text())
+    results = json.loads(path.read_text())
     for name, value in ours.items():
-        if found["options"].get(name) != value:
+        if results["options"].get(name) != value:
             raise ValueError(
-                f"{path}: is of runs with --{name.replace('_', '-')} {found['options'].get(name)!r}, got {value!r}; "
-                "go on with those options, or choose another --output"
+                f"{path}: is of runs with --{name.replace('_', '-')} {results['options'].get(name)!r}, got {value!r}; "
+                "resume with those options, or choose another --output"
             )
-    return found
+    return results
+
+
+# Clips.
 
 
 def clips_folder(options: Options) -> Path:
-    return Path(options.output, f"clips{options.size}")
+    return Path(options.data) if options.dry_run else Path(options.output, f"clips{options.size}")
 
 
-def small_clips(options: Options) -> None:
-    """All clips at the size of the model: decoding large ones would take a good part of every run's time."""
-    if not Path(options.data, "manifest.csv").is_file():
-        raise ValueError(
-            f"--data {options.data}: expected a manifest.csv that says who is train and who test, found none"
-        )
+def write_small_clips(options: Options) -> None:
+    """Write all clips at the size of the model: decoding large ones would take a good part of every run's time."""
     splits = ("train", "test")
     clips = [[name, "clip", split, person] for split in splits for name, person in list_clips(options.data, split)]
     folder = clips_folder(options)
@@ -199,51 +287,18 @@ def small_clips(options: Options) -> None:
             if list(csv.reader(file))[1:] != clips:
                 raise ValueError(f"{manifest}: has other clips than --data {options.data}; choose another --output")
         return
-    footage = ClipReader(options.data, options.size)
+    reader = ClipReader(options.data, options.size)
     for name, _, split, _ in clips:
         path = folder / split / "clips" / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            video = read_video(footage.find(name))
+            video = read_video(reader.find(name))
             write_clip(path, video, central_square(video.size), size=options.size, rate=video.rate, fps=0)
     with whole_file(manifest) as part, open(part, "w", newline="") as file:
         csv.writer(file).writerows([["name", "kind", "split", "identity"], *clips])
 
 
-def depth_folder(options: Options) -> Path:
-    return Path(options.depth or Path(options.output, "depth"))
-
-
-def train_stage_1(options: Options) -> None:
-    """One depth network for all rows, unless there is one."""
-    if not options.depth:
-        train_depth.main(
-            train_depth.Options(output=str(depth_folder(options)), images=options.depth_images, **common(options))
-        )
-
-
-def common(options: Options) -> dict[str, Any]:
-    names = ("size", "batch", "precision", "hold_out", "threads", "cpu")
-    return {"data": str(clips_folder(options)), **{name: getattr(options, name) for name in names}}
-
-
-def row_options(options: Options, row: Row, seed: int) -> train_dagan.Options:
-    """What train_dagan.py gets. Its one checkpoint is the last, so that its seconds are those of one stretch."""
-    names = ("network", "motion_size", "images", "learning_rate", "candidates", "pyramid", "deformed")
-    return train_dagan.Options(
-        **common(options),
-        **{name: getattr(options, name) for name in names},
-        **row.flags(),
-        seed=seed,
-        depth=str(depth_folder(options)),
-        output=str(Path(options.output, f"{seed}-{re.sub(r'[^a-z]+', '-', row.name.lower()).strip('-')}")),
-        features="none",
-        adversarial=0.0,
-        feature_matching=0.0,
-        sample_every=options.images,
-        checkpoint_every=options.images,
-        keep=1,
-    )
+# Measurement.
 
 
 class Test:
@@ -251,23 +306,24 @@ class Test:
 
     def __init__(self, options: Options, scorer: Scorer) -> None:
         self.options, self.extractors = options, scorer.extractors
-        self.metrics = [spec.name for spec in scorer.specs]
+        self.metrics = [measure.name for measure in scorer.measures]
         clips = list_clips(clips_folder(options))
-        self.footage = Kept(clips_folder(options), options.size)
-        self.pairs: list[Pair] = same_identity(self.footage, clips, every=options.every).pairs
+        self.reader = CachedReader(clips_folder(options), options.size)
+        self.pairs: list[Pair] = same_identity(self.reader, clips, every=options.every).pairs
         self.names = list(dict.fromkeys(pair.driving_video for pair in self.pairs))
         identities = dict(clips)
         order = sorted(set(identities.values()))
         self.persons = [order.index(identities[name]) for name in self.names]
         self.copied: Mapping[str, list[float]] = {}
 
-    def outcome(self, row: Row, seed: int, folder: Path) -> Outcome:
-        """Scores of the weights in a run's folder."""
+    def outcome(self, row: Row, seed: int) -> Outcome:
+        """Scores of the weights of one row and seed."""
+        folder = Path(run_options(self.options, row, seed).output)
         model = DaGAN.from_pretrained(folder / "weights")
         if on_gpu(self.options):
             model = model.cuda()
         wanted: dict[str, Any] = {"metrics": self.metrics, "extractors": self.extractors}
-        results = list(evaluate(model, self.pairs, self.footage, **wanted, strict=True))
+        results = list(evaluate(model, self.pairs, self.reader, **wanted, strict=True))
         scores = np.array([result.scores for result in results])  # pairs, predictions, metrics
         clips = np.array([self.names.index(result.pair.driving_video) for result in results])
         means = [np.nanmean(scores[clips == i], axis=0) for i in range(len(self.names))]
@@ -286,22 +342,22 @@ class Test:
         )
 
 
-class Kept(ClipReader):
-    """Footage that keeps every frame that was asked for: all runs are measured on the same few."""
+class CachedReader(ClipReader):
+    """A reader that keeps all frames in memory: all runs are measured on the same few."""
 
     def __init__(self, folder: Path, size: int) -> None:
         super().__init__(folder, size)
-        self.seen: dict[tuple[str, int | str], torch.Tensor] = {}
+        self.kept: dict[tuple[str, int | str], torch.Tensor] = {}
 
     def frame(self, name: str, which: int | str) -> torch.Tensor:
         key = (name, which)
-        if key not in self.seen:
-            self.seen[key] = super().frame(name, which)
-        return self.seen[key]
+        if key not in self.kept:
+            self.kept[key] = super().frame(name, which)
+        return self.kept[key]
 
 
 def machine(options: Options) -> dict[str, str]:
-    """What was measured with what, on what."""
+    """Commit, device, dtype and versions."""
     git, device = ["git", "describe", "--always", "--dirty"], torch.device("cuda" if on_gpu(options) else "cpu")
     found = (
         shutil.which("git") and subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent).stdout
@@ -316,8 +372,8 @@ def machine(options: Options) -> dict[str, str]:
     }
 
 
-def together(earlier: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """Both machines, where the runs were made on two."""
+def merge_machines(earlier: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Both values where runs were made on two machines."""
     old = {name: earlier.get(name) or value for name, value in now.items()}
     return {name: old[name] if value in old[name] else f"{old[name]} and {value}" for name, value in now.items()}
 
@@ -328,7 +384,7 @@ def on_gpu(options: Options) -> bool:
 
 def write(path: Path, text: str) -> None:
     with whole_file(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

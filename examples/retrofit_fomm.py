@@ -1,8 +1,8 @@
 """Depth for a trained FOMM: load it, retrofit, fine-tune it on clips, and measure it before and after.
 
-    python examples/retrofit_fomm.py --data FOLDER --checkpoint vox-adv-cpk.pth.tar --output runs/retrofit
+    python retrofit_fomm.py --data FOLDER --checkpoint vox-adv-cpk.pth.tar --output runs/retrofit
 
-Writes a folder for `integrations.fomm.load_retrofit` to OUTPUT.
+Writes a folder for `depthaware.retrofit.fomm.load_retrofit` to OUTPUT.
 """
 
 from collections.abc import Iterable
@@ -12,44 +12,50 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from train_dagan import pyramid_error
 
 from depthaware import DaGAN
 from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.losses import RandomTransform, equivariance_loss
-from depthaware.training.command import run
-from integrations.fomm import Retrofitted, keypoints, load_fomm, retrofit, save_retrofit
+from depthaware.retrofit.fomm import Retrofitted, keypoints, load_fomm, retrofit, save_retrofit
+from depthaware.training.options import option, required, run
+from depthaware.training.run_options import HOW_TO_GET_CLIPS
+from depthaware.training.stage2 import pyramid_error
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is fine-tuned on what."""
+    """Options of the fine-tuning; durations are in images."""
 
-    data: str = "../shared/faces"
-    checkpoint: str = "vox-adv-cpk.pth.tar"
-    config: str = ""  # FOMM's YAML file, to be compared with the checkpoint
-    depth: str = "dagan-tiny"  # the weights whose depth network is taken
-    output: str = "runs/retrofit"
-    size: int = 256
-    detector_images: int = 2_000  # for the detector alone, whose motion the generator then follows
-    images: int = 8_000  # for both
-    every: int = 1  # measure on every n-th frame
-    batch: int = 4
-    candidates: int = 2  # of so many driving frames the one that differs most from the source is taken
-    learning_rate: float = 2e-5  # 2e-4 would destroy trained weights
-    new_learning_rate: float = 2e-4  # of what is new, which starts from nothing
-    seed: int = 0
-    threads: int = 2
+    data: str = required("a folder of clips cropped around a head, with train and test split", HOW_TO_GET_CLIPS)
+    checkpoint: str = required("a checkpoint of FOMM", "the authors of FOMM publish vox-adv-cpk.pth.tar")
+    config: str | None = option(None, "FOMM's YAML file, to compare with the checkpoint")
+    depth: str = option("dagan-tiny", "weights whose depth network is used: a bundled name, a folder, or a Hub id")
+    output: str = option("runs/retrofit", "folder of the result")
+    size: int = option(256, "side of the images, in pixels")
+    detector_images: int = option(2_000, "images that train the detector alone, before the generator follows")
+    images: int = option(8_000, "images that train both")
+    every: int = option(1, "every n-th frame of a test clip is measured")
+    batch: int = option(4, "images of one optimizer step")
+    candidates: int = option(2, "driving frames drawn, of which the one that differs most from the source is taken")
+    learning_rate: float = option(2e-5, "of the trained weights, which 2e-4 would destroy")
+    new_learning_rate: float = option(2e-4, "of the new weights, which start from nothing")
+    seed: int = option(0, "seed of new weights, samples and augmentation")
+    threads: int = option(2, "CPU threads")
+    cpu: bool = option(False, "train on the CPU even if there is a GPU")
+    dry_run: bool = option(False, "check everything, take one step, and write nothing")
 
 
 def main(options: Options) -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    Path(options.output).mkdir(parents=True, exist_ok=True)  # if it cannot be, say so before the work
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    networks = [net.to(device) for net in load_fomm(options.checkpoint, options.config or None)]
+    if not options.dry_run:
+        Path(options.output).mkdir(parents=True, exist_ok=True)  # fails before the work if it cannot be written
+    device = "cuda" if torch.cuda.is_available() and not options.cpu else "cpu"
+    networks = [net.to(device) for net in load_fomm(options.checkpoint, options.config)]
     kp_detector, generator = pair = retrofit(*networks, DaGAN.from_pretrained(options.depth).depth_net)
     pairs = FramePairs(Clips(options.data, options.size), seed=options.seed, candidates=options.candidates)
+    if options.dry_run:
+        return dry_run(pair, pairs, options)
 
     print(f"before: {quality(*pair, options)}", flush=True)
     # The rest stays in eval mode: the networks' own batch-norm statistics are better than those of a few clips.
@@ -62,10 +68,17 @@ def main(options: Options) -> None:
     save_retrofit(options.output, *pair, everything=True)
 
 
+def dry_run(pair: tuple[Retrofitted, Retrofitted], pairs: FramePairs, options: Options) -> None:
+    """Look for the test clips, and take one step."""
+    Clips(options.data, options.size, split="test", cache_gb=0)
+    train(pair, pair, batches(pairs, options.batch, stop=options.batch), options)
+    print(f"dry run: one step of {options.batch} images went well; nothing was written")
+
+
 def train(
     parts: Iterable[Retrofitted], pair: tuple[Retrofitted, Retrofitted], pairs: Iterable, options: Options
 ) -> None:
-    """Train `parts` of the pair: gently what is trained already, faster what is new."""
+    """Train `parts` of the pair, with one learning rate for trained and one for new weights."""
     device = next(pair[1].parameters()).device
     groups = []
     for part in parts:
@@ -82,7 +95,7 @@ def train(
 
 
 def loss(kp_detector: nn.Module, generator: nn.Module, source: Tensor, driving: Tensor) -> Tensor:
-    """The prediction is the driving frame, and key points move with the picture."""
+    """Error of the prediction of the driving frame, and equivariance of key points."""
     transform = RandomTransform.sample(len(driving), device=driving.device)
     kp, kp_transformed = (keypoints(kp_detector(image)) for image in (driving, transform.warp_image(driving)))
     equivariance = equivariance_loss(kp, kp_transformed, transform)
@@ -91,13 +104,13 @@ def loss(kp_detector: nn.Module, generator: nn.Module, source: Tensor, driving: 
 
 
 def drive(kp_detector: nn.Module, generator: nn.Module, source: Tensor, driving: Tensor) -> Tensor:
-    """FOMM's calls, with or without depth."""
+    """Prediction by FOMM's own calls, with or without depth."""
     return generator(source, kp_driving=kp_detector(driving), kp_source=kp_detector(source))["prediction"]
 
 
 @torch.no_grad()
 def quality(kp_detector: nn.Module, generator: nn.Module, options: Options) -> str:
-    """Mean over the test clips of the L1 of the prediction, the first frame driven by the others, and of a copy."""
+    """L1 of the prediction and of a copy of the source, first frames driven by the others; means over test clips."""
     clips = Clips(options.data, options.size, split="test", cache_gb=0)
     device = next(generator.parameters()).device
     errors = []
@@ -106,8 +119,8 @@ def quality(kp_detector: nn.Module, generator: nn.Module, options: Options) -> s
         sums = np.zeros(2)
         for driving in frames[1:].split(8):
             driving, source = (images.to(device) / 255 for images in (driving, frames[:1].expand_as(driving)))
-            for i, guess in enumerate((drive(kp_detector, generator, source, driving), source)):
-                sums[i] += (guess - driving).abs().mean((1, 2, 3)).sum().item()
+            for i, image in enumerate((drive(kp_detector, generator, source, driving), source)):
+                sums[i] += (image - driving).abs().mean((1, 2, 3)).sum().item()
         errors.append(sums / max(1, len(frames) - 1))
     ours, copied = np.mean(errors, axis=0)
     return f"L1 {ours:.4f}, copying the source {copied:.4f}: {100 * (1 - ours / copied):.1f} % lower"

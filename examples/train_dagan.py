@@ -1,118 +1,94 @@
 """Stage 2: key points, motion and generator on frame pairs, with the depth network of stage 1 frozen.
 
-    python examples/train_dagan.py --data FOLDER --depth runs/depth --output runs/dagan
-    torchrun --nproc-per-node 8 examples/train_dagan.py --data FOLDER --network paper --size 256 --motion-size 64
+    python train_dagan.py --data FOLDER --depth runs/depth --output runs/dagan
+    torchrun --nproc-per-node 8 train_dagan.py --data FOLDER --depth runs/depth --preset paper --batch 64
 
-Writes the moving average of the weights to OUTPUT/weights, a folder for `DaGAN.from_pretrained`, beside what
-training_run.py writes. Loss weights, optimizer and augmentation are the paper's; the network is dagan-tiny's unless
-another is asked for.
+Writes the moving average of the weights to OUTPUT/weights, a folder for `DaGAN.from_pretrained`, beside logs,
+validation sheets and checkpoints. Loss weights, optimizer and augmentation are the paper's in both presets.
 """
 
-import copy
 import dataclasses
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from depthaware import DaGAN, DaGANOutput, Keypoints, MultiScaleDiscriminator
+from depthaware import DaGAN, DaGANOutput, Keypoints
 from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.geometry import normalized_to_pixel
-from depthaware.losses import (
-    PerceptualLoss,
-    RandomTransform,
-    equivariance_loss,
-    feature_matching_loss,
-    keypoint_distance_loss,
-    lsgan_discriminator_loss,
-    lsgan_generator_loss,
-    photometric_error,
-)
 from depthaware.media.image import to_uint8
-from depthaware.pretrained.hub import CARD, CONFIG, WEIGHTS, load_tensors
-from depthaware.training.command import run
+from depthaware.pretrained.hub import CARD, CONFIG, WEIGHTS
+from depthaware.training.ema import EMA
 from depthaware.training.frozen_features import frozen_features
-from depthaware.training.options import FREE, RunOptions, at_least_one
-from depthaware.training.run import Average, Run, cosine, trained
+from depthaware.training.optimizer import warmup_cosine
+from depthaware.training.options import check_choices, option, run
+from depthaware.training.presets import preset_option, with_preset
+from depthaware.training.run import Run
+from depthaware.training.run_options import RESUMABLE, RunOptions, at_least_one
+from depthaware.training.stage2 import (
+    GeneratorStep,
+    adam,
+    adversarial_losses,
+    discriminator_loss,
+    freeze_depth,
+    generator_losses,
+    load_depth,
+    new_discriminator,
+    new_model,
+    perceptual_pyramid,
+    random_transform,
+)
 
-TINY = {
-    "blend": True,
-    "depth_encoder": "test_resnet",
-    "depth_channels": [8, 16, 24, 32, 64],
-    "detector_block_expansion": 16,
-    "motion_block_expansion": 16,
-    "hourglass_max_features": 128,
-    "num_hourglass_blocks": 4,
-    "generator_block_expansion": 12,
-    "generator_max_features": 96,
-    "num_down_blocks": 3,
-    "num_bottleneck_blocks": 3,
+# tiny: the sizes of dagan-tiny; paper: those of Hong et al. 2022.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"size": 128, "motion_size": 32},
+    "paper": {"size": 256, "motion_size": 64},
 }
-MINI = TINY | {
-    "detector_block_expansion": 8,
-    "motion_block_expansion": 8,
-    "hourglass_max_features": 64,
-    "generator_block_expansion": 8,
-    "generator_max_features": 64,
-    "num_down_blocks": 2,
-    "num_bottleneck_blocks": 2,
-}
-# Options of `DaGAN`, and the discriminator's width; "mini" is for ablation.py, with the depth network of "tiny".
-NETWORKS: dict[str, tuple[dict[str, Any], int]] = {"mini": (MINI, 8), "tiny": (TINY, 16), "paper": ({}, 64)}
 
-
-ROW = ("num_keypoints", "keypoint_input", "attention")
+ROW = ("num_keypoints", "keypoint_input", "attention")  # make the rows of the paper's Table 4
 
 
 @dataclass(frozen=True)
 class Options(RunOptions):
-    """What is trained on what, and how."""
+    """Options of stage 2."""
 
-    output: str = "runs/dagan"
-    depth: str = ""  # folder of stage 1; "": runs/depth, or the depth network that --init has
-    init: str = ""  # weights to start from (bundled name, folder, Hub id) instead of a new network
-    network: str = "tiny"  # or paper
-    num_keypoints: int = 15  # this and the next two make the rows of the paper's Table 4, see `DaGAN`
-    keypoint_input: str = "rgbd"
-    attention: str = "cross"
-    size: int = 0  # 0: that of --init, or 128; 256 in the paper
-    motion_size: int = 0  # positions a side that key points and motion see; 0: those of --init, or 32; 64 in the paper
-    images: int = 24_000
-    candidates: int = 1  # of so many driving frames the one that differs most from the source is taken
-    learning_rate: float = 0.0  # 0: the paper's 2e-4, or with --init 2e-5: trained weights are destroyed at 2e-4
-    final_rate: float = 0.05  # the learning rate falls to this share of itself, along a cosine; 1 = constant
-    perceptual: float = 10.0  # weights of the loss terms; this one is of each feature map at each scale
-    features: str = "vgg19"  # what the perceptual loss compares: vgg19, a file with its weights, random, depth, none
-    adversarial: float = 1.0
-    feature_matching: float = 10.0
-    equivariance: float = 10.0
-    keypoint_distance: float = 10.0
-    pyramid: float = 0.0  # SSIM + L1 at four scales; ours, for want of a perceptual loss
-    deformed: float = 0.0  # the same of the source under the motion alone
-
-
-def without_vgg(options: Options) -> Options:
-    """What stands in for the perceptual loss where there is no VGG-19, unless other weights were given."""
-    pyramid, deformed = options.pyramid or 100.0, options.deformed or 50.0
-    return dataclasses.replace(options, features="none", pyramid=pyramid, deformed=deformed)
-
-
-class Generation(nn.Module):
-    """All that is trained but the discriminator, as the one forward pass that DistributedDataParallel asks for."""
-
-    def __init__(self, model: DaGAN) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, source: Tensor, driving: Tensor, transformed: Tensor) -> tuple[DaGANOutput, Keypoints]:
-        """The generated frame, and the key points of the transformed driving frame."""
-        return self.model(source, driving), self.model.detect_keypoints(transformed)
+    output: str = option("runs/dagan", "folder of the run; given the same folder again, an interrupted run is resumed")
+    depth: str | None = option(None, "folder of stage 1; runs/depth, or with --init the depth network that it has")
+    init: str | None = option(None, "weights to start from: a bundled name, a folder, or a Hub id")
+    preset: Literal["tiny", "paper"] = option("tiny", "networks, and defaults of the options that name both presets")
+    num_keypoints: int = option(15, "number of key points")
+    keypoint_input: Literal["rgb", "rgbd", "depth"] = option("rgbd", "input of the key point detector")
+    attention: Literal["cross", "self", "none"] = option(
+        "cross", "attention of the generator; cross is guided by depth"
+    )
+    size: int | None = preset_option(PRESETS, "size", "side of the images, in pixels; that of --init, if given")
+    motion_size: int | None = preset_option(
+        PRESETS, "motion_size", "side of the maps of key points and motion; that of --init, if given"
+    )
+    images: int = option(24_000, "length of the run")
+    candidates: int = option(1, "driving frames drawn, of which the one that differs most from the source is taken")
+    learning_rate: float | None = option(
+        None, "highest learning rate; the paper's 2e-4, or 2e-5 with --init, since 2e-4 destroys trained weights"
+    )
+    final_rate: float = option(0.05, "share of the learning rate at the end of the cosine; 1 for a constant rate")
+    perceptual: float = option(10.0, "weight of the perceptual loss, for each feature map at each scale")
+    features: str = option(
+        "vgg19", "network of the perceptual loss: vgg19, a file with its weights, random, depth, none"
+    )
+    adversarial: float = option(1.0, "weight of the adversarial loss")
+    feature_matching: float = option(10.0, "weight of the feature matching loss")
+    equivariance: float = option(10.0, "weight of the equivariance loss")
+    keypoint_distance: float = option(10.0, "weight of the key point distance loss")
+    pyramid: float | None = option(None, "weight of SSIM and L1 at four scales; 0, or 100 for want of VGG-19's weights")
+    deformed: float | None = option(
+        None, "the same for the source under the motion alone; 0, or 50 for want of VGG-19's weights"
+    )
 
 
 def main(options: Options) -> None:
@@ -120,237 +96,171 @@ def main(options: Options) -> None:
     model = build(options)
     features = frozen_features(options.features if options.perceptual else "none", model.depth_net)
     no_vgg = features is None and options.features == "vgg19" and options.perceptual > 0
-    this = Run(without_vgg(options) if no_vgg else options)
-    if len(set(this.everywhere(no_vgg))) > 1:
+    options = with_pyramid(options, no_vgg)
+    run = Run(options)
+    if len(set(run.gather(no_vgg))) > 1:
         raise ValueError("--features vgg19: some processes found the weights and some did not; give a file")
-    options = this.options
-    average = Average(model, options.average).to(this.device)
-    critic = discriminator(options, model)
-    network, judge = this.prepare(Generation(model)), critic and this.prepare(critic)
-    optimizer, critic_optimizer = adam(network), judge and adam(judge)
-    perceptual = features and perceptual_loss(options, features).to(this.device)
-    states = {"model": model, "average": average, "optimizer": optimizer}
-    states |= {"discriminator": critic, "discriminator_optimizer": critic_optimizer} if critic else {}
+    ema = EMA(model, options.ema).to(run.device)
+    adversarial = options.adversarial or options.feature_matching
+    discriminator = new_discriminator(options.preset, model.config["num_keypoints"]) if adversarial else None
+    network = run.prepare(GeneratorStep(model))
+    ddp_discriminator = discriminator and run.prepare(discriminator)
+    optimizer, discriminator_optimizer = adam(network), ddp_discriminator and adam(ddp_discriminator)
+    perceptual = features and perceptual_pyramid(features, options.size, options.perceptual).to(run.device)
+    states = {"model": model, "ema": ema, "optimizer": optimizer}
+    if discriminator:
+        states |= {"discriminator": discriminator, "discriminator_optimizer": discriminator_optimizer}
     clips = Clips(options.data, options.size, hold_out=options.hold_out, cache_gb=options.cache_gb)
     pairs = FramePairs(clips, seed=options.seed, candidates=options.candidates)
-    this.check_clips(clips, 2)
-    done = this.resume(states, clips.names)
+    run.check_clips(clips, 2)
+    done = run.resume(states, clips.names)
     if no_vgg:
-        this.say(
-            f"no VGG-19: a pyramid of SSIM and L1 (--pyramid {options.pyramid:g}) stands in for the perceptual loss"
-        )
-    validation = held_out_pairs(options) if this.main else []
-    for images, parts in this.batches(pairs, done):
-        figures: dict[str, float] = {}
+        run.say(f"no VGG-19: a pyramid of SSIM and L1 (--pyramid {options.pyramid:g}) replaces the perceptual loss")
+    validation = held_out_pairs(options) if run.main else []
+    for images, parts in run.batches(pairs, done):
+        metrics: dict[str, float] = {}
         for i, ((source, driving), rows) in enumerate(parts):
-            transform = random_transform(options, images, rows, this.device)
-            with this.gathering(network, judge, last=i == len(parts) - 1):
+            transform = random_transform(options.seed, images, options.batch, rows, run.device)
+            with run.no_sync_unless_last(network, ddp_discriminator, last=i == len(parts) - 1):
                 out, kp_transformed = network(source, driving, transform.warp_image(driving))
                 terms = losses(options, out, driving, kp_transformed, transform)
                 if perceptual:
                     terms["perceptual"] = perceptual(out.prediction, driving)
-                if critic:
-                    terms |= adversarial_losses(options, critic, out, driving)
-                figures |= this.backward(terms, images)
-                if judge:
-                    figures |= this.backward({"discriminator": discriminator_loss(judge, out, driving)}, images)
+                if discriminator:
+                    weights = {"adversarial": options.adversarial, "feature_matching": options.feature_matching}
+                    terms |= adversarial_losses(discriminator, out, driving, **weights)
+                metrics |= run.backward(terms, images)
+                if ddp_discriminator:
+                    loss = discriminator_loss(ddp_discriminator, out, driving)
+                    metrics |= run.backward({"discriminator": loss}, images)
         rate = learning_rate(options, images)
-        figures["gradient"] = this.step(network, optimizer, rate, images)
-        if judge:
-            this.step(judge, critic_optimizer, rate, images)
-        average.update(model, images // options.batch)
-        if this.due(options.log_every, images):
-            this.log(images, figures | {"occlusion": out.occlusion_map.mean().item(), "learning_rate": rate})
-        if this.due(options.sample_every, images):
-            look(this, images, average.network, validation)
-        if this.due(options.checkpoint_every, images):
-            save(this, average.network)  # before the checkpoint: nothing is done again after the last one
-            this.checkpoint(images)
-    this.finish(this.folder.path / "weights", [CONFIG, WEIGHTS, CARD])
+        metrics["gradient"] = run.step(network, optimizer, rate, images)
+        if ddp_discriminator:
+            run.step(ddp_discriminator, discriminator_optimizer, rate, images)
+        ema.update(model, images // options.batch)
+        if run.due(options.log_every, images):
+            run.log(images, metrics | {"occlusion": out.occlusion_map.mean().item(), "learning_rate": rate})
+        if run.due(options.sample_every, images):
+            validate(run, images, ema.network, validation)
+        if run.due(options.checkpoint_every, images):
+            save(run, ema.network)  # before the checkpoint: nothing is repeated after the last one
+            run.checkpoint(images)
+    run.finish(run.folder.path / "weights", [CONFIG, WEIGHTS, CARD])
 
 
 def resolve(options: Options) -> Options:
-    """Fill in what --init decides, or raise one line for what does not fit it."""
-    if options.network not in NETWORKS:
-        raise ValueError(f"--network: expected {' or '.join(NETWORKS)}, got {options.network!r}")
+    """Fill in the values of --init and of the preset.
+
+    Raises:
+        ValueError: if an option does not fit --init.
+    """
+    check_choices(options)
     at_least_one(options, "candidates")
-    if not options.init:
-        return dataclasses.replace(options, size=options.size or 128, motion_size=options.motion_size or 32)
+    start = {"depth": "runs/depth", "learning_rate": 2e-4} if options.init is None else of_init(options)
+    return with_preset(options, PRESETS[options.preset] | start)
+
+
+def of_init(options: Options) -> dict[str, Any]:
+    """Defaults for --init; its key points and attention must be those of the options."""
     config = DaGAN.from_pretrained(options.init).config
     for name in ROW:
         if getattr(options, name) != config[name]:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} {getattr(options, name)}: {options.init} has {config[name]}, expected the same")
     motion_size = round(config["scale_factor"] * config["image_size"])
-    return dataclasses.replace(
-        options, size=options.size or config["image_size"], motion_size=options.motion_size or motion_size
-    )
+    return {"size": config["image_size"], "motion_size": motion_size, "learning_rate": 2e-5}
+
+
+def with_pyramid(options: Options, no_vgg: bool) -> Options:
+    """Fill in the weights of the pyramid, which replaces the perceptual loss where there is no VGG-19."""
+    if no_vgg:
+        options = dataclasses.replace(options, features="none")
+    return with_preset(options, {"pyramid": 100.0 if no_vgg else 0.0, "deformed": 50.0 if no_vgg else 0.0})
 
 
 def build(options: Options) -> DaGAN:
-    """A new network with the depth of stage 1, or the one of `init` at the size of this run; the depth is frozen."""
+    """A new network with the depth of stage 1, or the one of --init at the size of this run; the depth is frozen."""
     torch.manual_seed(options.seed)
-    size = {"image_size": options.size, "scale_factor": options.motion_size / options.size}
-    if options.init:
+    if options.init is None:
+        row = {name: getattr(options, name) for name in ROW}
+        model = new_model(options.preset, size=options.size, motion_size=options.motion_size, **row)
+    else:
         start = DaGAN.from_pretrained(options.init)
-        model = DaGAN(**{**start.config, **size})
+        sizes = {"image_size": options.size, "scale_factor": options.motion_size / options.size}
+        model = DaGAN(**{**start.config, **sizes})
         model.load_state_dict(start.state_dict())
         model.card = start.card
-    else:
-        row = {name: getattr(options, name) for name in ROW}
-        model = DaGAN(**{**NETWORKS[options.network][0], **size, **row})
-    if model.depth_net is not None:
-        if options.depth or not options.init:
-            load_depth(model, Path(options.depth or "runs/depth"))
-        model.depth_net.requires_grad_(False).eval()  # and its batch norms keep their statistics
+    if model.depth_net is not None and options.depth is not None:
+        load_depth(model, Path(options.depth))
+    freeze_depth(model)
     return model
 
 
-def load_depth(model: DaGAN, folder: Path) -> None:
-    """The weights that train_depth.py left in a folder."""
-    path = folder / "depth.safetensors"
-    if not path.is_file():
-        raise ValueError(f"--depth {folder}: expected a folder of train_depth.py, found no {path.name}")
-    load_tensors(model.depth_net, path)
-    made_by = json.loads((folder / "options.json").read_text())
-    model.config["depth_range"] = [made_by["near"], made_by["far"]]
-
-
-def discriminator(options: Options, model: DaGAN) -> MultiScaleDiscriminator | None:
-    """What judges pictures, if it is wanted."""
-    if not options.adversarial and not options.feature_matching:
-        return None
-    width = NETWORKS[options.network][1]
-    return MultiScaleDiscriminator(model.config["num_keypoints"], block_expansion=width, max_features=8 * width)
-
-
-def perceptual_loss(options: Options, features: nn.Module) -> PerceptualLoss:
-    """Over a pyramid down to 16 pixels, the least that VGG-19 can look at."""
-    scales = [scale for scale in (1.0, 0.5, 0.25, 0.125) if scale * options.size >= 16]
-    return PerceptualLoss(copy.deepcopy(features), weight=options.perceptual, scales=scales)
-
-
-def adam(network: nn.Module) -> torch.optim.Adam:
-    return torch.optim.Adam(trained(network), betas=(0.5, 0.999), fused=True)
-
-
 def learning_rate(options: Options, images: int) -> float:
-    """A short rise, for Adam to learn its scales, and a cosine."""
-    highest = options.learning_rate or (2e-5 if options.init else 2e-4)
-    return highest * cosine(images / options.images, options.final_rate) * min(1.0, images / (50 * options.batch))
+    warmup = 50 * options.batch
+    return warmup_cosine(options.learning_rate, images, options.images, warmup=warmup, final=options.final_rate)
 
 
-def random_transform(options: Options, images: int, rows: slice, device: torch.device) -> RandomTransform:
-    """Of some rows of a batch: drawn for all of it, so that it does not matter how many processes share it."""
-    generator = torch.Generator().manual_seed(options.seed * 1_000_000_007 + images)
-    affine, centers, weights = RandomTransform.sample(options.batch, generator=generator, device=device)
-    return RandomTransform(affine[rows], centers, weights[rows])
-
-
-def losses(
-    options: Options, out: DaGANOutput, driving: Tensor, kp_transformed: Keypoints, transform: RandomTransform
-) -> dict[str, Tensor]:
-    """The weighted terms that need no other network."""
-    equivariance = equivariance_loss(out.kp_driving, kp_transformed, transform)
-    terms = {
-        "equivariance": options.equivariance * (equivariance.value + equivariance.jacobian),
-        "keypoint_distance": options.keypoint_distance * keypoint_distance_loss(out.kp_driving.value),
-    }
-    if options.pyramid:
-        terms["pyramid"] = options.pyramid * pyramid_error(out.prediction, driving)
-    if options.deformed:
-        terms["deformed"] = options.deformed * pyramid_error(out.deformed, driving)
-    return terms
-
-
-def pyramid_error(prediction: Tensor, target: Tensor, scales: int = 4) -> Tensor:
-    """SSIM + L1 at full, 1/2, 1/4, 1/8 size."""
-    error = photometric_error(prediction, target, alpha=0.5).mean()
-    for _ in range(scales - 1):
-        prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
-        error = error + photometric_error(prediction, target, alpha=0.5).mean()
-    return error / scales
-
-
-def adversarial_losses(
-    options: Options, critic: MultiScaleDiscriminator, out: DaGANOutput, driving: Tensor
-) -> dict[str, Tensor]:
-    """The generator's terms; the discriminator, not the one that is wrapped, gets no gradients from them."""
-    critic.requires_grad_(False)
-    kp = Keypoints(out.kp_driving.value.detach())
-    generated = critic(out.prediction, kp)
-    with torch.no_grad():
-        real = critic(driving, kp)
-    critic.requires_grad_(True)
-    return {
-        "adversarial": options.adversarial * lsgan_generator_loss(generated),
-        "feature_matching": options.feature_matching * feature_matching_loss(real, generated),
-    }
-
-
-def discriminator_loss(judge: nn.Module, out: DaGANOutput, driving: Tensor) -> Tensor:
-    """In one pass over both kinds of pictures, as DistributedDataParallel asks for."""
-    pictures = torch.cat((out.prediction.detach(), driving))
-    scales = judge(pictures, Keypoints(out.kp_driving.value.detach().repeat(2, 1, 1)))
-    count = len(driving)
-    generated = [(prediction[:count], []) for prediction, _ in scales]
-    return lsgan_discriminator_loss([(prediction[count:], []) for prediction, _ in scales], generated)
+def losses(options: Options, out: DaGANOutput, driving: Tensor, kp_transformed: Keypoints, transform: Any) -> Any:
+    """The weighted terms that need no further network."""
+    names = ("equivariance", "keypoint_distance", "pyramid", "deformed")
+    return generator_losses(out, driving, kp_transformed, transform, **{name: getattr(options, name) for name in names})
 
 
 def held_out_pairs(options: Options, count: int = 64) -> list[tuple[Tensor, ...]]:
-    """Batches of pairs, always the same, of persons that are not trained on unless none were held out."""
+    """Batches of pairs, always the same, of persons who are not trained on unless none were held out."""
     held_out = options.hold_out > 0
     clips = Clips(options.data, options.size, hold_out=options.hold_out, held_out=held_out, cache_gb=0)
     return list(batches(FramePairs(clips, augment=False), 8, stop=count))
 
 
 @torch.no_grad()
-def look(this: Run, images: int, model: DaGAN, pairs: list[tuple[Tensor, ...]], rows: int = 6) -> None:
-    """How much better than copying the source, and a sheet of the first pairs."""
+def validate(run: Run, images: int, model: DaGAN, pairs: list[tuple[Tensor, ...]], rows: int = 6) -> None:
+    """Log the L1 on held-out pairs beside that of copying the source, and write a sheet of the first pairs."""
     errors, strips = [], []
-    for source, driving in ([frames.to(this.device) for frames in batch] for batch in pairs):
+    for source, driving in ([frames.to(run.device) for frames in batch] for batch in pairs):
         out = model(source, driving)
-        errors.append([(guess - driving).abs().mean().item() for guess in (out.prediction, source)])
+        errors.append([(image - driving).abs().mean().item() for image in (out.prediction, source)])
         strips += strip(out, source, driving) if len(strips) < rows else []
     if pairs:
         l1, copied = np.mean(errors, axis=0)
-        this.log(images, {"validation_l1": l1, "validation_l1_of_copying": copied, "validation_lower": 1 - l1 / copied})
-        this.folder.sheet(images, np.vstack(strips[:rows]))
+        run.log(images, {"validation_l1": l1, "validation_l1_of_copying": copied, "validation_lower": 1 - l1 / copied})
+        run.folder.sheet(images, np.vstack(strips[:rows]))
 
 
 def strip(out: DaGANOutput, source: Tensor, driving: Tensor) -> list[np.ndarray]:
-    """Source and driver with their key points, result, deformed source, occlusion map and disparity, of each pair."""
+    """Row of a sheet for each pair: source, driving frame, result, deformed source, occlusion map, disparity."""
     occlusion_map = F.interpolate(out.occlusion_map, size=driving.shape[-2:])
-    columns = [draw(source, out.kp_source), draw(driving, out.kp_driving), out.prediction, out.deformed, occlusion_map]
+    columns = [mark(source, out.kp_source), mark(driving, out.kp_driving), out.prediction, out.deformed, occlusion_map]
     columns += [] if out.disparity_source is None else [out.disparity_source]
     return list(np.concatenate([to_uint8(column.expand(-1, 3, -1, -1)) for column in columns], axis=2))
 
 
-def draw(image: Tensor, kp: Keypoints) -> Tensor:
-    """Key points as green squares."""
-    image = image.clone()
-    for picture, points in zip(image, normalized_to_pixel(kp.value, *image.shape[-2:]).round().int(), strict=True):
+def mark(images: Tensor, kp: Keypoints) -> Tensor:
+    """Images with their key points as green squares."""
+    images = images.clone()
+    for image, points in zip(images, normalized_to_pixel(kp.value, *images.shape[-2:]).round().int(), strict=True):
         for x, y in points.tolist():
-            picture[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = picture.new_tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
-    return image
+            image[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = image.new_tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
+    return images
 
 
-def save(this: Run, model: DaGAN) -> None:
-    """What `DaGAN.from_pretrained` reads, with a card that says what made it."""
-    if this.main:
-        folder = this.folder.path / "weights"
-        model.save_pretrained(folder, card=card(this.options, model.card), dtype=torch.float16)
+def save(run: Run, model: DaGAN) -> None:
+    """Write the weights, with a card that names the options of the run."""
+    if run.main:
+        folder = run.folder.path / "weights"
+        model.save_pretrained(folder, card=card(run.options, model.card), dtype=torch.float16)
 
 
 def card(options: Options, earlier: str | None) -> str:
-    """A model card with the facts that the recipe knows; the rest is for whoever publishes the weights.
+    """A model card with the facts that the recipe knows; the publisher of the weights adds the rest.
 
     Args:
-        options: of the run; where its files lie is nobody's business.
-        earlier: the card of the weights that it started from, which says whose data and license these have.
+        options: of the run; paths are left out.
+        earlier: card of the weights that --init names, with their data and license.
     """
-    made_by = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE - {"depth"}}
-    made_by |= {name: Path(made_by[name]).name for name in ("depth", "init")}
+    made_by = {name: value for name, value in dataclasses.asdict(options).items() if name not in RESUMABLE}
+    made_by |= {name: Path(made_by[name]).name for name in ("depth", "init") if made_by[name] is not None}
     origin = "" if earlier is None else f"\n## The weights that it started from\n\n````text\n{earlier.strip()}\n````\n"
     return f"""---
 library_name: depthaware
@@ -366,8 +276,8 @@ options:
 {json.dumps(made_by, indent=2)}
 ```
 
-To be said before this is published: whose faces it was trained on and with what permission, the license, the metrics
-(`depthaware evaluate`), and where it fails. Animate people only with their consent, and say of the result that it is
+To be added before publication: the persons whose faces it was trained on and their permission, the license, the metrics
+(`depthaware evaluate`), and known failures. Animate people only with their consent, and say of the result that it is
 generated.
 {origin}"""
 

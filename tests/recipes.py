@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 import train_dagan
-import train_depth
 from accelerate.state import AcceleratorState
 from clips import make_clip
 from conftest import TINY
 from safetensors.torch import save_file
 
 from depthaware import SelfSupDepthNet
+from depthaware.training import stage1, stage2
 
 SIZE = 64
 _COMMON = dict(size=SIZE, batch=2, threads=1, hold_out=0, log_every=2, sample_every=1000, precision="float32")
@@ -50,9 +50,9 @@ def write_data(folder: Path, persons: int = 4) -> Path:
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both recipes with networks that take milliseconds."""
-    monkeypatch.setitem(train_dagan.NETWORKS, "tiny", (TINY, 4))
+    monkeypatch.setitem(stage2.NETWORKS, "tiny", stage2.NetworkSize(TINY, 4))
     monkeypatch.setattr(train_dagan.held_out_pairs, "__defaults__", (8,))
-    monkeypatch.setitem(train_depth.NETWORKS, "tiny", (TINY["depth_encoder"], tuple(TINY["depth_channels"])))
+    monkeypatch.setitem(stage1.NETWORKS, "tiny", (TINY["depth_encoder"], tuple(TINY["depth_channels"])))
 
 
 def options(recipe: ModuleType, data: Path, output: Path, **changes: Any) -> Any:

@@ -9,22 +9,23 @@ from math import nan
 from pathlib import Path
 
 import ablation
-import ablation_table
 import numpy as np
 import pytest
-import train_dagan
-import train_depth
 from ablation import ROWS, Options, Outcome
-from ablation_table import Row, difference, table
 from clips import make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+from depthaware import SelfSupDepthNet
 from depthaware.data.pairs import read_clip
+from depthaware.evaluation.ablation import DIFFERENCES, Row, difference, fill_page, table
 from depthaware.extractors.dlib_faces import dlib_faces
+from depthaware.training.stage2 import NETWORKS
 
+PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
 COUNTS = {"train": 4, "test": 3}
-SMALL = dict(size=64, batch=2, images=2, depth_images=2, hold_out=1, every=5, metrics="l1,psnr", cpu=True)
+SMALL = dict(size=64, batch=2, images=2, hold_out=1, every=5, metrics="l1,psnr", cpu=True)
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +47,29 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stood_in(data, tiny_weights, tmp_path_factory) -> tuple[Path, list[train_dagan.Options]]:
-    """The folder of an ablation in which all rows have the same weights, and what it would have trained."""
+def depth(tmp_path_factory) -> str:
+    """A folder of stage 1."""
+    folder, model = tmp_path_factory.mktemp("depth"), NETWORKS["mini"].model
+    depth_net = SelfSupDepthNet(model["depth_encoder"], decoder_channels=model["depth_channels"])
+    save_file(depth_net.state_dict(), folder / "depth.safetensors")
+    (folder / "options.json").write_text('{"near": 0.7, "far": 1.5}')
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def stood_in(data, depth, tiny_weights, tmp_path_factory) -> tuple[Path, list[tuple[int, str]]]:
+    """The folder of an ablation in which all rows have the same weights, and the rows it would have trained."""
     folder, seen = tmp_path_factory.mktemp("ablation"), []
 
-    def train(recipe: train_dagan.Options) -> None:
-        seen.append(recipe)
-        shutil.copytree(tiny_weights, Path(recipe.output) / "weights")
-        (Path(recipe.output) / "stats.jsonl").write_text('{"images": 2, "seconds": 1.5}\n')
+    def train(options: Options, row: Row, seed: int) -> None:
+        seen.append((seed, row.attention))
+        output = Path(ablation.run_options(options, row, seed).output)
+        shutil.copytree(tiny_weights, output / "weights")
+        (output / "stats.jsonl").write_text('{"images": 2, "seconds": 1.5}\n')
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_dagan, "main", train)
-        patch.setattr(train_depth, "main", lambda recipe: None)
-        options = Options(data=str(data), output=str(folder), **SMALL)
+        patch.setattr(ablation, "train", train)
+        options = Options(data=str(data), depth=depth, output=str(folder), **SMALL)
         for rows, seeds in (("Baseline,DaGAN", "3"), ("Baseline,DaGAN", "3,5"), ("Baseline", "3")):
             ablation.main(dataclasses.replace(options, rows=rows, seeds=seeds))
     return folder, seen
@@ -66,26 +77,33 @@ def stood_in(data, tiny_weights, tmp_path_factory) -> tuple[Path, list[train_dag
 
 def test_all_rows_of_a_seed_come_before_the_next_and_none_twice(stood_in):
     expected = [(3, "none"), (3, "cross"), (5, "none"), (5, "cross")]
-    assert [(recipe.seed, recipe.attention) for recipe in stood_in[1]] == expected
+    assert stood_in[1] == expected
     runs = json.loads((stood_in[0] / "ablation.json").read_text())["runs"]  # the last call asked for one of them alone
     assert [(run["seed"], run["row"]) for run in runs] == [(s, row) for s in (3, 5) for row in ("Baseline", "DaGAN")]
     assert {run["seconds"] for run in runs} == {1.5}
 
 
-def test_rows_get_the_same_but_for_what_makes_the_row():
-    recipes = [ablation.row_options(Options(), row, 0) for row in ROWS]
-    makes = ("num_keypoints", "keypoint_distance", "keypoint_input", "attention")
-    for field in dataclasses.fields(train_dagan.Options):
-        if field.name not in (*makes, "output"):
-            assert len({getattr(recipe, field.name) for recipe in recipes}) == 1, field.name
-    assert len({recipe.output for recipe in recipes}) == 9
-    assert len({tuple(getattr(recipe, name) for name in makes) for recipe in recipes}) == 9
+def test_rows_get_the_same_but_for_what_makes_the_row(depth):
+    options = Options(data="data", depth=depth)
+    runs = [dataclasses.asdict(ablation.run_options(options, row, 0)) for row in ROWS]
+    configs = [ablation.build(options, row, 0).config for row in ROWS]
+    makes = ("num_keypoints", "keypoint_input", "attention")
+    for name in runs[0].keys() - {"output"}:
+        assert len({run[name] for run in runs}) == 1, name
+    for name in configs[0].keys() - {*makes, "depth_range"}:
+        assert len({str(config[name]) for config in configs}) == 1, name
+    assert len({run["output"] for run in runs}) == 9
+    assert len({tuple(config[name] for name in makes) for config in configs}) == 9
+    assert {config["keypoint_input"] == "rgb" or tuple(config["depth_range"]) for config in configs} == {
+        True,
+        (0.7, 1.5),
+    }
 
 
 def test_with_the_same_weights_no_row_differs(stood_in):
     found = json.loads((stood_in[0] / "ablation.json").read_text())
     assert difference(found, DAGAN, "l1") == (0, 0, 0, (0, 0))
-    assert "**" not in (stood_in[0] / "ablation.md").read_text().replace(ablation_table.DIFFERENCES, "")
+    assert "**" not in (stood_in[0] / "ablation.md").read_text().replace(DIFFERENCES, "")
 
 
 def test_copying_is_the_difference_to_the_first_frame(stood_in):
@@ -98,7 +116,7 @@ def test_copying_is_the_difference_to_the_first_frame(stood_in):
 
 def test_small_clips_are_the_large_ones(data, tmp_path):
     options = Options(data=str(data), output=str(tmp_path), size=48)
-    ablation.small_clips(options)
+    ablation.write_small_clips(options)
     folder = ablation.clips_folder(options)
     written = sorted(path.relative_to(folder) for path in folder.rglob("*.mp4"))
     assert written == sorted(path.relative_to(data) for path in data.rglob("*.mp4"))
@@ -108,31 +126,37 @@ def test_small_clips_are_the_large_ones(data, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
     (folder / "manifest.csv").unlink()
     for _ in range(2):
-        ablation.small_clips(options)
+        ablation.write_small_clips(options)
         assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
 
 
-def test_clips_of_other_data_are_refused(data, stood_in, tmp_path):
+def test_clips_of_other_data_are_refused(data, depth, stood_in, tmp_path):
+    options = Options(data=str(tmp_path), depth=depth, output=str(stood_in[0]))
     with pytest.raises(ValueError, match=f"^--data {tmp_path}: expected a manifest.csv .* found none$"):
-        ablation.small_clips(Options(data=str(tmp_path), output=str(stood_in[0])))
+        ablation.check_training(options)
     text = (data / "manifest.csv").read_text()
     (tmp_path / "manifest.csv").write_text(text.replace("test2,clip,test,", "test2,clip,train,"))
     with pytest.raises(ValueError, match=r"clips64/manifest.csv: has other clips than --data .*; choose another"):
-        ablation.small_clips(Options(data=str(tmp_path), output=str(stood_in[0])))
+        ablation.write_small_clips(options)
 
 
-def test_two_rows_are_really_trained(data, tmp_path):
-    options = Options(data=str(data), output=str(tmp_path), seeds="0", rows="Baseline,DaGAN", **SMALL)
+def test_rows_are_really_trained(data, depth, tmp_path):
+    options = Options(data=str(data), depth=depth, output=str(tmp_path), seeds="0", rows="Baseline,DaGAN,FOMM", **SMALL)
     ablation.main(options)
     found = json.loads((tmp_path / "ablation.json").read_text())
-    baseline, dagan = found["runs"]
+    baseline, dagan, _ = found["runs"]
     assert dagan["parameters"] > baseline["parameters"] and baseline["gate"] is None and dagan["gate"] is not None
     assert all(run["seconds"] > 0 and run["scores"]["l1"] != found["copy"]["l1"] for run in found["runs"])
+    logs = {
+        row: json.loads((tmp_path / f"0-{row}" / "stats.jsonl").read_text()) for row in ("baseline", "dagan", "fomm")
+    }
+    assert all(log["gradient"] > 0 and log["pyramid"] > 0 and log["deformed"] > 0 for log in logs.values())
+    assert logs["baseline"]["keypoint_distance"] > 0 and logs["fomm"]["keypoint_distance"] == 0
 
 
-def test_runs_of_other_options_are_not_mixed(data, stood_in):
+def test_runs_of_other_options_are_not_mixed(data, depth, stood_in):
     before = (stood_in[0] / "ablation.json").read_text()
-    options = Options(data=str(data), output=str(stood_in[0]), **{**SMALL, "images": 6})
+    options = Options(data=str(data), depth=depth, output=str(stood_in[0]), **{**SMALL, "images": 6})
     with pytest.raises(ValueError, match=r"ablation.json: is of runs with --images 2, got 6; .* another --output$"):
         ablation.main(options)
     assert (stood_in[0] / "ablation.json").read_text() == before
@@ -145,8 +169,11 @@ def test_runs_of_other_options_are_not_mixed(data, stood_in):
         (dict(seeds="0,a"), "--seeds: expected whole numbers from 0 on, separated by commas, got '0,a'"),
         (dict(metrics="l1,ssm"), "--metrics: expected l1 and any of ssim, .*, got 'ssm'"),
         (dict(metrics="ssim"), "--metrics: expected l1 and any of ssim, .*, got no l1 in 'ssim'"),
-        (dict(network="nano"), "--network: expected mini or tiny or paper, got 'nano'"),
+        (dict(network="nano"), "--network: expected mini, tiny or paper, got 'nano'"),
         (dict(precision="half"), "--precision: expected auto, bfloat16 or float32, got 'half'"),
+        (dict(data=None), "--data: expected a folder of clips with a manifest.csv, got none; .*prepare_clips.py .*"),
+        (dict(depth=None), "--depth: expected a folder of train_depth.py, got none"),
+        (dict(candidates=0), "--candidates: expected at least 1, got 0"),
         (dict(depth="nowhere"), "--depth nowhere: expected a folder of train_depth.py, found no depth.safetensors"),
         (dict(metrics="l1,akd"), "extractor 'dlib': needs dlib-bin, .*"),
     ],
@@ -155,7 +182,7 @@ def test_a_mistake_shows_before_anything_is_made(wrong, message, tmp_path, monke
     monkeypatch.setitem(sys.modules, "dlib", None)  # as if it were not installed
     dlib_faces.cache_clear()
     with pytest.raises(ValueError, match=f"^{message}$"):
-        ablation.main(Options(**{"output": str(tmp_path / "out"), "metrics": "l1", **wrong}))
+        ablation.main(Options(**{"data": "data", "output": str(tmp_path / "out"), "metrics": "l1", **wrong}))
     assert not (tmp_path / "out").exists()
 
 
@@ -165,9 +192,9 @@ def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
 
 
 def test_runs_of_two_machines_name_both():
-    once = ablation.together({"commit": "a", "torch": "2"}, {"commit": "b", "torch": "2", "precision": "float32"})
+    once = ablation.merge_machines({"commit": "a", "torch": "2"}, {"commit": "b", "torch": "2", "precision": "float32"})
     assert once == {"commit": "a and b", "torch": "2", "precision": "float32"}
-    assert ablation.together(once, {"commit": "b", "torch": "2", "precision": "float32"}) == once
+    assert ablation.merge_machines(once, {"commit": "b", "torch": "2", "precision": "float32"}) == once
 
 
 # The tables
@@ -241,6 +268,17 @@ def test_bold_is_what_every_seed_agrees_on(second, bold):
     assert (f"**{mean:+.4f}** [{mean:+.4f}, {mean:+.4f}]" in table(found_of(runs))) is bold
 
 
-def test_the_page_shows_the_figures_of_its_file():
-    page = ablation_table.PAGE.read_text()
-    assert ablation_table.BLOCK.search(page) and ablation_table.filled(page) == page
+def test_the_page_shows_the_numbers_of_its_file():
+    page, found = PAGE.read_text(), json.loads(PAGE.with_suffix(".json").read_text())
+    assert fill_page(page, found) == page and table(found) in page
+
+
+def test_the_recipe_fills_a_page_or_prints(tmp_path, capsys):
+    found = PAGE.with_suffix(".json")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- tables -->\nold\n<!-- end -->\nafter\n")
+    ablation.main(Options(table=str(found), page=str(page)))
+    ablation.main(Options(table=str(found)))
+    tables = table(json.loads(found.read_text()))
+    assert page.read_text() == f"before\n<!-- tables -->\n\n{tables}\n\n<!-- end -->\nafter\n"
+    assert capsys.readouterr().out == tables + "\n"

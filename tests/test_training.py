@@ -21,8 +21,8 @@ from torch import nn
 
 from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.losses import VGG19Features
-from depthaware.training import command as options
-from depthaware.training import run as training_run
+from depthaware.training import options
+from depthaware.training.ema import EMA
 
 each_recipe = pytest.mark.parametrize("recipe", [train_depth, train_dagan], ids=["depth", "dagan"])
 
@@ -60,7 +60,7 @@ def test_the_depth_of_stage_1_goes_into_stage_2_and_stays(data, tmp_path):
 def test_all_that_is_to_be_trained_gets_gradients_and_the_rest_stays(recipe, data, tmp_path):
     """Adam has a state for what got one; of stage 2 the depth network is frozen, of stage 1 the scales not used."""
     chosen = train(recipe, data, tmp_path, images=2)
-    start, found = recipe.build(chosen), weights(tmp_path)
+    start, found = recipe.build(recipe.resolve(chosen)), weights(tmp_path)
     frozen = [name for name, parameter in start.named_parameters() if not parameter.requires_grad]
     parameters = len(list(start.parameters())) - len(frozen)
     assert sum(name.startswith("/optimizer/state/") and name.endswith("/step") for name in found) == parameters
@@ -79,26 +79,36 @@ def test_a_step_of_the_papers_network(recipe, changes, data, tmp_path, monkeypat
     save_file(depth.state_dict(), tmp_path / "depth" / "depth.safetensors")
     (tmp_path / "depth" / "options.json").write_text('{"near": 0.1, "far": 100.0}')
     changes = changes if recipe is train_depth else changes | {"depth": str(tmp_path / "depth"), "motion_size": 64}
-    train(recipe, data, tmp_path / "run", network="paper", dry_run=True, **changes)
+    changes = changes if recipe is train_dagan else {"encoder_weights": "random"}  # the others would be downloaded
+    train(recipe, data, tmp_path / "run", preset="paper", dry_run=True, **changes)
     assert "dry run: one step of 2 images went well; nothing was written" in capsys.readouterr().out
 
 
 def test_fine_tuning_starts_from_any_weights_at_another_size(data, tmp_path, tiny_model, tiny_weights):
     chosen = train(
-        train_dagan, data, tmp_path, init=tiny_weights, depth="", size=128, motion_size=32, images=2, learning_rate=0.0
+        train_dagan,
+        data,
+        tmp_path,
+        init=tiny_weights,
+        depth=None,
+        size=128,
+        motion_size=32,
+        images=2,
+        learning_rate=None,
     )
     tuned = DaGAN.from_pretrained(tmp_path / "weights")
     assert tuned.config == tiny_model.config | {"image_size": 128, "scale_factor": 0.25}
     for found, value in zip(tuned.parameters(), tiny_model.parameters(), strict=True):  # hardly move at so low a rate
         torch.testing.assert_close(found, value, atol=1e-3, rtol=1e-3)
-    assert train_dagan.learning_rate(chosen, 1) < 2e-5
+    found = json.loads((tmp_path / "options.json").read_text())
+    assert found["learning_rate"] == 2e-5 and found["depth"] is None and chosen.learning_rate is None
 
 
 @pytest.mark.parametrize(
-    "init, given, expected", [("", 0.0, 2e-4), ("dagan-tiny", 0.0, 2e-5), ("dagan-tiny", 1e-3, 1e-3)]
+    "init, given, expected", [(None, None, 2e-4), ("dagan-tiny", None, 2e-5), ("dagan-tiny", 1e-3, 1e-3)]
 )
 def test_the_highest_learning_rate_is_the_papers_unless_weights_are_trained_already(init, given, expected):
-    chosen = train_dagan.Options(init=init, learning_rate=given)
+    chosen = train_dagan.resolve(train_dagan.Options("data", init=init, learning_rate=given))
     rates = [train_dagan.learning_rate(chosen, images) for images in range(8, chosen.images + 1, 8)]
     assert 0.98 * expected < max(rates) <= expected
     assert rates[0] < 0.05 * expected and rates[-1] == pytest.approx(0.05 * expected, rel=0.01)
@@ -107,7 +117,7 @@ def test_the_highest_learning_rate_is_the_papers_unless_weights_are_trained_alre
 def test_the_average_is_the_sum_of_decayed_weights():
     """Against the closed form, with the decay that rises from the start."""
     net = nn.BatchNorm2d(1)
-    average = training_run.Average(net, decay=0.5)
+    average = EMA(net, decay=0.5)
     values = [torch.rand(()) for _ in range(6)]
     for step, value in enumerate(values, 1):
         nn.init.constant_(net.weight, value.item())
@@ -127,7 +137,7 @@ def test_the_perceptual_loss_takes_a_file_with_the_weights_of_vgg(data, tmp_path
     values = {f"features.{key}": value for key, value in VGG19Features().layers.state_dict().items()}
     save_file(values, tmp_path / "vgg19.safetensors")
     features = str(tmp_path / "vgg19.safetensors")
-    changes = dict(size=128, motion_size=32, features=features, pyramid=0.0, deformed=0.0)
+    changes = dict(size=128, motion_size=32, features=features, pyramid=None, deformed=None)
     train(train_dagan, data, tmp_path / "run", images=2, **changes)
     line = stats(tmp_path / "run")[0]
     assert line["perceptual"] > 0 and "pyramid" not in line and "no VGG-19" not in capsys.readouterr().out
@@ -136,14 +146,14 @@ def test_the_perceptual_loss_takes_a_file_with_the_weights_of_vgg(data, tmp_path
 def test_without_vgg_something_else_stands_in_and_is_named(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     monkeypatch.setattr("depthaware.training.frozen_features.try_to_load_from_cache", lambda *_: None)
-    train(train_dagan, data, tmp_path, images=2, features="vgg19", pyramid=0.0, deformed=0.0)
-    assert "no VGG-19: a pyramid of SSIM and L1 (--pyramid 100) stands in" in capsys.readouterr().out
+    train(train_dagan, data, tmp_path, images=2, features="vgg19", pyramid=None, deformed=None)
+    assert "no VGG-19: a pyramid of SSIM and L1 (--pyramid 100) replaces" in capsys.readouterr().out
     line = stats(tmp_path)[0]
     assert line["pyramid"] > 0 and line["deformed"] > 0 and "perceptual" not in line
 
 
 @pytest.mark.parametrize("features", ["random", "depth"])
-def test_other_networks_that_pictures_are_compared_through(features, data, tmp_path):
+def test_other_networks_for_the_perceptual_loss(features, data, tmp_path):
     train(train_dagan, data, tmp_path, images=2, features=features, size=128, motion_size=32)
     assert stats(tmp_path)[0]["perceptual"] > 0
 
@@ -286,7 +296,7 @@ BAD = {
     "--depth=text": "text/depth.safetensors: not a whole safetensors file",
     "--init=nothing": "'nothing': expected a folder, a Hub id 'user/model' or a bundled name",
     "--batch=3 --accumulate=2": "error: --batch 3: expected a multiple of 1 processes x --accumulate 2",
-    "--network=large": "error: --network: expected .*tiny or paper, got 'large'",
+    "--preset=large": "error: --preset: expected tiny or paper, got 'large'",
     "--precision=half": "error: --precision: expected auto, bfloat16 or float32, got 'half'",
     "--images=1": "error: --images 1: expected at least a --batch of 2",
     "--keep=0": "error: --keep: expected at least 1, got 0",

@@ -20,8 +20,10 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from depthaware import SelfSupDepthNet
-from depthaware.training import command as options
+from depthaware import DaGAN, SelfSupDepthNet
+from depthaware.training import options
+from depthaware.training.stage1 import DepthStep
+from depthaware.training.stage2 import NETWORKS
 from depthaware.training.synced_norm import synchronize_batch_norms
 
 EXAMPLES = Path(train_dagan.__file__).parent
@@ -82,7 +84,7 @@ def test_shared_batch_norms_are_those_of_the_whole_batch(momentum, affine, scale
 
 def test_no_batch_norm_of_the_recipes_is_left_out():
     norms = nn.modules.batchnorm._BatchNorm
-    for net in (train_dagan.DaGAN(**train_dagan.NETWORKS["paper"][0]), train_depth.Prediction(train_depth.Options())):
+    for net in (DaGAN(**NETWORKS["paper"].model), DepthStep()):
         assert {type(module) for module in net.modules() if isinstance(module, norms)} == {nn.BatchNorm2d}
 
 
@@ -151,7 +153,7 @@ def test_two_processes_are_one_with_the_same_batch(
     "recipe, world, changes", [(train_depth, 2, NETWORK), (train_dagan, 1, {})], ids=["depth", "dagan"]
 )
 def test_accumulating_is_one_batch_but_for_the_batch_norms(recipe, world, changes, data, start, tmp_path, monkeypatch):
-    """With norms that do not look at the batch it does not matter into how many parts it is cut."""
+    """With norms that ignore the batch it does not matter into how many parts it is cut."""
     build, law = recipe.build, LAW | changes | RATE[recipe]
     monkeypatch.setattr(recipe, "build", lambda options: build(options).eval())
     monkeypatch.setattr(torch.optim, "Adam", Descent)
@@ -236,4 +238,4 @@ def test_torchrun_from_the_shell(data, tmp_path):
     assert [line.split()[1] for line in lines if "equivariance" in line] == ["2", "4"]
     assert lines[-1] == f"{tmp_path / 'run' / 'weights'}: the weights after 4 images"
     assert len(stats(tmp_path / "run")) == 3 and len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
-    train_dagan.DaGAN.from_pretrained(tmp_path / "run" / "weights")
+    DaGAN.from_pretrained(tmp_path / "run" / "weights")

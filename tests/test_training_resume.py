@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on as if it had not been."""
+"""A run that was interrupted is resumed as if it had not been."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def write_half(content: object, path: Path) -> None:
 MOMENTS = {
     "in the first step": killed_at(torch.optim.Adam, "step", 1),
     "while a checkpoint is written": killed_at(torch, "save", 1, write_half),
-    "between the last figures and a checkpoint": killed_at(torch, "save", 1),
+    "between the last metrics and a checkpoint": killed_at(torch, "save", 1),
     "while the next is written": killed_at(torch, "save", 2, write_half),
     "in a later step": killed_at(torch.optim.Adam, "step", 2),
     "while the last is written": killed_at(torch, "save", 1, write_half),
@@ -115,7 +115,7 @@ def test_a_checkpoint_cut_off_is_named_and_the_one_before_is_used(data, whole, t
     assert_same(run, whole / "train_depth")
 
 
-def test_a_line_of_figures_cut_off_is_written_again(data, whole, tmp_path):
+def test_a_line_of_metrics_cut_off_is_written_again(data, whole, tmp_path):
     run = copied(whole / "train_depth", tmp_path / "run")
     (run / "checkpoints" / "000000012.pt").unlink()
     lines = (run / "stats.jsonl").read_text()
@@ -146,7 +146,7 @@ def test_a_checkpoint_cut_off_does_not_outlive_whole_ones(data, tmp_path):
 def test_other_options_are_named(data, whole, tmp_path, recipe: ModuleType, change, flag):
     run = copied(whole / recipe.__name__, tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match=rf"checkpoints/000000012.pt: is of a run with {flag} .*, got .*; go on with"):
+    with pytest.raises(ValueError, match=rf"checkpoints/000000012.pt: is of a run with {flag} .*, got .*; resume with"):
         train(recipe, data, run, **SHORT, **change)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -162,7 +162,7 @@ def test_more_threads_and_other_intervals_are_no_other_options(data, whole, tmp_
     [
         (lambda whole: torch.load(whole / "train_depth/checkpoints/000000012.pt"), "is of a run with --"),
         (lambda _: {"weights": torch.ones(1)}, "is no checkpoint of a training run"),
-        (lambda _: [torch.ones(1)], "is no checkpoint of a training run"),
+        (lambda _: [torch.ones(1)], "expected a checkpoint \\(a dict\\), found a list"),
     ],
     ids=["of the other stage", "of something else", "a list"],
 )

@@ -1,4 +1,4 @@
-"""The frozen network through which the perceptual loss looks at pictures: VGG-19, or what there is without it."""
+"""Frozen networks whose features the perceptual loss compares: VGG-19, and substitutes for it."""
 
 from itertools import pairwise
 
@@ -9,16 +9,24 @@ from torch import Tensor, nn
 from ..depth import SelfSupDepthNet
 from ..losses import VGG19Features
 
+__all__ = ["DepthFeatures", "RandomFeatures", "frozen_features"]
+
 _VGG = "timm/vgg19.tv_in1k"
 
 
 def frozen_features(kind: str, depth_net: SelfSupDepthNet | None = None) -> nn.Module | None:
-    """A module for `depthaware.losses.PerceptualLoss`.
+    """A feature extractor for `depthaware.losses.PerceptualLoss`.
 
     Args:
-        kind: "vgg19", with timm's weights from the cache or the Hub, None if neither is in reach; a file with such
-            weights; "random"; "depth", the encoder of the depth network; "none".
+        kind: "vgg19" for timm's weights from the cache or the Hub; a file with such weights; "random" for
+            `RandomFeatures`; "depth" for `DepthFeatures`; "none".
         depth_net: for "depth".
+
+    Returns:
+        None for "none", and for "vgg19" if its weights are neither in the cache nor can be downloaded.
+
+    Raises:
+        ValueError: if the file cannot be used, or "depth" comes without a depth network.
     """
     if kind == "none":
         return None
@@ -39,7 +47,15 @@ def frozen_features(kind: str, depth_net: SelfSupDepthNet | None = None) -> nn.M
 
 
 class RandomFeatures(nn.Module):
-    """Four levels of random convolutions that keep the variance (He et al. 2015), each at half the size of the last."""
+    """Four levels of random convolutions that keep the variance, each at half the size of the one before.
+
+    Args:
+        width: channels of the first level; doubled at each further one.
+        seed: of the weights.
+
+    Reference:
+        He et al. 2015, the initialization.
+    """
 
     def __init__(self, width: int = 16, *, seed: int = 0) -> None:
         super().__init__()
@@ -52,6 +68,7 @@ class RandomFeatures(nn.Module):
         self.levels = nn.ModuleList(convolutions)
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Feature maps of an image (B, 3, H, W) in [0, 1], finest first."""
         x, features = (image - 0.5) / 0.25, []
         for i, conv in enumerate(self.levels):
             x = conv(x if i == 0 else nn.functional.avg_pool2d(x, 2)).relu()
@@ -60,11 +77,16 @@ class RandomFeatures(nn.Module):
 
 
 class DepthFeatures(nn.Module):
-    """The depth encoder's five feature maps: learned from the same faces without labels."""
+    """The five feature maps of a depth encoder, which was trained on the same faces without labels.
+
+    Args:
+        depth_net: its encoder is used as it is, not copied.
+    """
 
     def __init__(self, depth_net: SelfSupDepthNet) -> None:
         super().__init__()
         self.encoder = depth_net.encoder
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        return self.encoder((image - 0.45) / 0.225)  # as the depth network does, but of any size
+        """Feature maps of an image (B, 3, H, W) in [0, 1] of any size, finest first."""
+        return self.encoder((image - 0.45) / 0.225)  # as `SelfSupDepthNet` does, but for images of any size

@@ -1,63 +1,167 @@
-"""The options that both stages of training have."""
+"""Command lines of recipes: the options are the fields of a dataclass, read by tyro.
 
+A mistake in the options, or in the files that they name, ends the program with one line and exit code 2.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
 import os
-from dataclasses import dataclass
-from pathlib import Path
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+Options = TypeVar("Options")
+
+_KINDS = {str: "a string", int: "a whole number", float: "a number"}
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of both recipes; durations are in images, an image being one sample."""
+def option(default: Any, help: str) -> Any:
+    """Field of an options dataclass.
 
-    data: str = "../shared/faces"
-    output: str = "runs/run"
-    images: int = 12_000
-    batch: int = 8  # of one optimizer step, over all processes
-    accumulate: int = 1  # cut each process's share of the batch into so many, to save memory
-    clip: float = 10.0  # largest norm of the gradient; 0 = any
-    average: float = 0.998  # decay of the moving average of the weights, per step
-    precision: str = "auto"  # bfloat16, float32, or auto: bfloat16 where the device computes in it natively
-    seed: int = 0
-    hold_out: int = 8  # identities of the train split that are kept for validation
-    log_every: int = 400
-    sample_every: int = 1_000
-    checkpoint_every: int = 500
-    keep: int = 2  # checkpoints
-    cache_gb: float = 4.0  # decoded clips kept in memory by each process; 0 reads every frame when it is needed
-    workers: int = 0  # processes that read ahead, for each training process
-    threads: int = 2  # of the CPU, for each process
-    cpu: bool = False  # also where there is a GPU
-    dry_run: bool = False  # say what would be trained, take one batch, write nothing
-    push_to_hub: str = ""  # repository that the weights go to at the end
+    Args:
+        default: used where the flag is not given. None means "not given"; the help text says what happens then.
+        help: one or two clauses, with the unit or the range where there is one. Choices come from a `Literal` type.
+    """
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
-# What may differ when a run goes on: it has no part in the result.
-FREE = {"data", "output", "log_every", "sample_every", "checkpoint_every", "keep", "cache_gb", "workers", "threads"} | {
-    "cpu",
-    "dry_run",
-    "push_to_hub",
-}
+def required(help: str, hint: str) -> Any:
+    """Field of an options dataclass without a default.
+
+    Args:
+        help: as in `option`.
+        hint: ends the error message where the flag is missing: how to get such a value.
+    """
+    return dataclasses.field(metadata={"help": help, "hint": hint})
 
 
-def at_least_one(options: RunOptions, *names: str) -> None:
-    """Raise one line unless all of these are."""
-    for name in names:
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(options, name)}")
+def run(main: Callable[[Options], object], options: type[Options], description: str | None) -> None:
+    """Parse the command line and call `main`; exit code 2 and one line for wrong input, 130 after Ctrl-C.
+
+    Args:
+        main: the program.
+        options: dataclass whose fields are made by `option` and `required`.
+        description: shown by ``--help``; usually the docstring of the recipe.
+    """
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
+    try:
+        main(parse(options, description))
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except OSError as error:
+        _end(f"error: {error.filename or 'input or output'}: {error.strerror or error}", 2)
+    except (ValueError, ImportError) as error:
+        _end(f"error: {error}", 2)
 
 
-def check(options: RunOptions) -> None:
-    """Raise one line for what cannot be run."""
-    if options.precision not in ("auto", "bfloat16", "float32"):
-        raise ValueError(f"--precision: expected auto, bfloat16 or float32, got {options.precision!r}")
-    at_least_one(options, "images", "batch", "accumulate", "log_every", "sample_every", "checkpoint_every", "keep")
-    at_least_one(options, "threads")
-    if options.images < options.batch:
-        raise ValueError(f"--images {options.images}: expected at least a --batch of {options.batch}")
-    folder = Path(options.output).absolute()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output {options.output}: is a file, expected a folder")
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"--output {options.output}: {folder} cannot be written to")
+def parse(options: type[Options], description: str | None = None, args: Sequence[str] | None = None) -> Options:
+    """Options from command-line flags, the words of `args` or of ``sys.argv``.
+
+    Raises:
+        ValueError: one line that names the flag, the value found, and the values expected.
+    """
+    try:
+        import tyro
+    except ImportError as error:
+        raise ImportError('the command line needs tyro: pip install "depthaware[train]"') from error
+    words = list(sys.argv[1:] if args is None else args)
+    box = io.StringIO()
+    parsed: Any
+    try:
+        with contextlib.redirect_stderr(box):
+            parsed, unknown = tyro.cli(_parser(options), args=words, description=description, return_unknown_args=True)
+    except SystemExit as end:
+        if not end.code:  # after --help
+            raise
+        raise ValueError(_reason(options, box.getvalue(), words)) from None
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], _flags(options), 1)
+        raise ValueError(f"unknown option {unknown[0]}" + (f", expected {close[0]}?" if close else ", see --help"))
+    for flag, field in _flags(options).items():
+        if getattr(parsed, field.name) is None and "hint" in field.metadata:
+            raise ValueError(f"{flag}: expected {field.metadata['help']}, got none; {field.metadata['hint']}")
+    return options(**vars(parsed))
+
+
+def check_choices(options: Any) -> None:
+    """Check options that were not read from a command line against their `Literal` types.
+
+    Raises:
+        ValueError: that names the flag, the choices, and the value found.
+    """
+    kinds = get_type_hints(type(options))
+    for flag, field in _flags(type(options)).items():
+        value, choices = getattr(options, field.name), _choices(_base(kinds[field.name]))
+        if choices and value not in (*choices, field.default):
+            raise ValueError(f"{flag}: expected {_listed(choices)}, got {value!r}")
+
+
+def _parser(options: type) -> type:
+    """The same fields, annotated as tyro expects them."""
+    import tyro
+
+    fields = []
+    for field in dataclasses.fields(options):
+        kind, default = get_type_hints(options)[field.name], field.default
+        arguments: dict[str, Any] = {"help": field.metadata.get("help", "")}
+        if default is dataclasses.MISSING:
+            kind, default, arguments["help_behavior_hint"] = kind | None, None, "(required)"
+        elif default is None:
+            arguments["help_behavior_hint"] = ""
+        if type(None) in get_args(kind):
+            base = _base(kind)
+            arguments["metavar"] = f"{{{','.join(_choices(base))}}}" if _choices(base) else base.__name__.upper()
+        annotated = Annotated[kind, tyro.conf.arg(**arguments)]  # type: ignore[valid-type]
+        fields.append((field.name, annotated, dataclasses.field(default=default)))
+    return dataclasses.make_dataclass(options.__name__, fields)
+
+
+def _flags(options: type) -> dict[str, dataclasses.Field]:
+    return {"--" + field.name.replace("_", "-"): field for field in dataclasses.fields(options)}
+
+
+def _base(kind: Any) -> Any:
+    """The type without `None`."""
+    return next(part for part in get_args(kind) if part is not type(None)) if type(None) in get_args(kind) else kind
+
+
+def _choices(kind: Any) -> list[str]:
+    return [str(choice) for choice in get_args(kind)] if get_origin(kind) is Literal else []
+
+
+def _listed(choices: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(choices[:-1]), *choices[-1:])))
+
+
+def _reason(options: type, box: str, words: Sequence[str]) -> str:
+    """One line for the error that tyro printed in a box."""
+    text = " ".join(re.sub(r"[─│╭╮╰╯]", " ", box).split())
+    flag = next((found for found in re.findall(r"--[\w-]+", text) if found in _flags(options)), None)
+    if flag is None:
+        return text
+    kind = _base(get_type_hints(options)[_flags(options)[flag].name])
+    expected = _listed(_choices(kind)) or _KINDS.get(kind, "no value")
+    value = _value(flag, words)
+    dashes = f"; write {flag}=VALUE for a value that begins with -" if value and value.startswith("-") else ""
+    return f"{flag}: expected {expected}, got {'none' if value is None else repr(value)}{dashes}"
+
+
+def _value(flag: str, words: Sequence[str]) -> str | None:
+    """The last value of a flag on the command line."""
+    for i in reversed(range(len(words))):
+        name, equals, value = words[i].partition("=")
+        if name.replace("_", "-") == flag:
+            return value if equals else words[i + 1] if i + 1 < len(words) else None
+    return None
+
+
+def _end(message: str, code: int) -> None:
+    if int(os.environ.get("RANK", "0")):
+        time.sleep(5)  # torchrun stops this process where the first one fails likewise, and has said so
+    print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(code)

@@ -1,10 +1,9 @@
-"""The engine of a training run: one process or many, precision, gradients, and going on where it was interrupted.
+"""One training run: processes, precision, gradients, logs, checkpoints and exact resume.
 
-The same command goes on as if it had not been interrupted: whatever is drawn at random follows from the seed and the
-number of images seen so far, and what was written after the last checkpoint is written again.
+A run that was interrupted ends as if it had not been: all random numbers follow from the seed and the number of images
+seen so far, and whatever was written after the last checkpoint is written again.
 """
 
-import copy
 import hashlib
 import math
 import time
@@ -21,19 +20,20 @@ from torch.utils.data import Dataset
 from ..data.pairs import Clips, batches
 from ..inference.optimization import best_dtype
 from ..pretrained.hub import upload
-from .options import RunOptions, check
+from .optimizer import trainable
 from .run_folder import RunFolder
+from .run_options import RunOptions, check
 from .synced_norm import synchronize_batch_norms
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class Part(NamedTuple):
-    """What goes through the network at once.
+    """Samples that go through the network in one forward pass.
 
     Attributes:
-        frames: (b, 3, H, W) each.
-        rows: which ones of the whole batch, over all processes, these are.
+        frames: (b, 3, H, W) each, in [0, 1], on the device.
+        rows: their positions in the whole batch, which is over all processes.
     """
 
     frames: tuple[Tensor, ...]
@@ -41,7 +41,21 @@ class Part(NamedTuple):
 
 
 class Run:
-    """One training run, in this process one of `world`; only the main process writes."""
+    """A training run in this process, which may be one of several; only the main process prints and writes.
+
+    Args:
+        options: of the recipe, with all values resolved: they are written to options.json.
+
+    Attributes:
+        options: as given.
+        folder: the files of the run.
+        device: of this process.
+        main: whether this is the main process.
+
+    Raises:
+        ValueError: if an option is out of range, or the batch cannot be shared evenly.
+        ImportError: without the packages of the extra `train`.
+    """
 
     def __init__(self, options: Any) -> None:
         check(options)
@@ -59,19 +73,30 @@ class Run:
             )
 
     def prepare(self, network: Network) -> Network:
-        """The network on its device, its gradients and batch-norm statistics those of all processes."""
+        """Move a network to the device, and let gradients and batch norms be those of the whole batch."""
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.accelerator.num_processes > 1:
             synchronize_batch_norms(network)
-            # The new name of the first is too new, and 1 x 1 convolutions have but one order of weights.
+            # Older PyTorch lacks the new name of the former; 1 x 1 convolutions have only one order of weights.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated|Grad strides do not match bucket view")
         return self.accelerator.prepare(network)
 
     def resume(self, states: Mapping[str, Any], clips: Sequence[str]) -> int:
-        """Name all that changes while training, and the clips; returns how many images have been seen so far."""
+        """Load the newest whole checkpoint, if there is one, and prepare the folder.
+
+        Args:
+            states: everything that changes in training, by name: networks, averages, optimizers.
+            clips: names of the training clips; a checkpoint of other clips is refused.
+
+        Returns:
+            The number of images seen so far.
+
+        Raises:
+            ValueError: if the checkpoint is of a run with other options or clips, or processes disagree.
+        """
         self._states, self._clips = dict(states), hashlib.sha256("\n".join(clips).encode()).hexdigest()
         images = self.folder.load(self._states, self._clips, self.say)
-        found = self.everywhere(images)
+        found = self.gather(images)
         if len(set(found)) > 1:
             raise ValueError(
                 f"--output {self.options.output}: the processes found checkpoints of {found} images, expected a folder "
@@ -82,7 +107,7 @@ class Run:
         return images
 
     def check_clips(self, clips: Clips, frames: int) -> None:
-        """Say what is trained on, and which clips cannot give so many frames."""
+        """Print a summary of the clips, and the first ones that have less than so many frames."""
         if self.main:
             dropped = clips.check(frames)
             self.say(f"{len(clips.names)} clips of {len(clips.by_identity)} persons from {self.options.data}")
@@ -91,12 +116,16 @@ class Run:
             if dropped:
                 self.say(f"{len(dropped)} of {len(clips.names)} clips are skipped")
 
-    def everywhere(self, number: int) -> list[int]:
-        """What each process has."""
+    def gather(self, number: int) -> list[int]:
+        """The number that each process gives."""
         return self.accelerator.gather(torch.tensor([number], device=self.device)).tolist()
 
     def batches(self, dataset: Dataset, images: int) -> Iterator[tuple[int, list["Part"]]]:
-        """From `images` to the end: images seen after each step, and this process's share of its batch in parts."""
+        """Batches from `images` to the end of the run.
+
+        Yields:
+            Images seen after this step, and this process's share of the batch in `accumulate` parts.
+        """
         options, accelerator = self.options, self.accelerator
         stop = images + options.batch if options.dry_run else options.images // options.batch * options.batch
         loader = batches(
@@ -119,8 +148,8 @@ class Run:
         return frames.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
     @contextmanager
-    def gathering(self, *networks: nn.Module | None, last: bool) -> Iterator[None]:
-        """Around the forward and backward pass of one part: gradients are exchanged with the `last` one alone."""
+    def no_sync_unless_last(self, *networks: nn.Module | None, last: bool) -> Iterator[None]:
+        """Context of the forward and backward pass of one part: only the last one exchanges gradients."""
         with ExitStack() as stack:
             for network in networks:
                 if network is not None and not last:
@@ -128,22 +157,33 @@ class Run:
             yield
 
     def backward(self, terms: Mapping[str, Tensor], images: int) -> dict[str, float]:
-        """Add the gradients of the sum of `terms`; returns the mean of each over the processes.
+        """Add the gradients of the sum of loss terms.
+
+        Args:
+            terms: scalars by name.
+            images: seen after this step, for the error message.
+
+        Returns:
+            The mean of each term over the processes.
 
         Raises:
             ValueError: that names the term which is not finite.
         """
         values = self.accelerator.reduce(torch.stack([term.detach().float() for term in terms.values()]), "mean")
-        figures = dict(zip(terms, values.tolist(), strict=True))
-        for name, value in figures.items():
+        metrics = dict(zip(terms, values.tolist(), strict=True))
+        for name, value in metrics.items():
             if not math.isfinite(value):
                 raise self._diverged(images, f"the loss {name!r} is {value}")
         self.accelerator.backward(torch.stack(list(terms.values())).sum() / self.options.accumulate)
-        return figures
+        return metrics
 
     def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, rate: float, images: int) -> float:
-        """Clip the gradients and take a step at this learning rate; returns the gradients' norm."""
-        norm = nn.utils.clip_grad_norm_(trained(network), self.options.clip or math.inf).item()
+        """Clip the gradients and take a step at learning rate `rate`; returns the norm before clipping.
+
+        Raises:
+            ValueError: if the norm is not finite.
+        """
+        norm = nn.utils.clip_grad_norm_(trainable(network), self.options.clip or math.inf).item()
         if not math.isfinite(norm):
             raise self._diverged(images, f"the norm of the gradient is {norm}")
         for group in optimizer.param_groups:
@@ -158,24 +198,29 @@ class Run:
         return ValueError(f"after {images} images {what}: stopped, {last}; try a lower --learning-rate or --clip")
 
     def due(self, every: int, images: int) -> bool:
-        """Whether a multiple of `every` images has just been passed, or the end; never in a dry run."""
+        """Tell whether this step passed a multiple of `every` images or the end; False in a dry run."""
         batch, dry = self.options.batch, self.options.dry_run
         return not dry and (images + batch > self.options.images or images // every != (images - batch) // every)
 
-    def log(self, images: int, figures: Mapping[str, float]) -> None:
-        """Print figures and keep them."""
+    def log(self, images: int, metrics: Mapping[str, float]) -> None:
+        """Print metrics and append them to the logs, with the seconds since the start of the process."""
         if self.main:
-            figures = {**figures, "seconds": time.monotonic() - self.start}
-            self.say(f"images {images}  " + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-            self.folder.log(images, figures)
+            metrics = {**metrics, "seconds": time.monotonic() - self.start}
+            self.say(f"images {images}  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+            self.folder.log(images, metrics)
 
     def checkpoint(self, images: int) -> None:
-        """Keep everything that the run needs to go on."""
+        """Save the states named in `resume`."""
         if self.main:
             self.folder.save(images, self._states, self._clips)
 
     def finish(self, folder: Path, files: Sequence[str]) -> None:
-        """Say where the weights are, and push these files to the Hub if that was asked for."""
+        """Print where the weights are, and push them to the Hub if `push_to_hub` is set.
+
+        Args:
+            folder: of the weights.
+            files: names of those to upload.
+        """
         if self.options.dry_run:
             peak = f", {torch.cuda.max_memory_allocated() >> 20} MB" if self.device.type == "cuda" else ""
             self.say(f"dry run: one step of {self.options.batch} images went well{peak}; nothing was written")
@@ -185,6 +230,7 @@ class Run:
                 self.say(upload(folder, self.options.push_to_hub, files=files, private=True))
 
     def say(self, line: str) -> None:
+        """Print a line, in the main process alone."""
         if self.main:
             print(line, flush=True)
 
@@ -198,34 +244,6 @@ def _accelerator(options: RunOptions) -> Any:
     cpu = options.cpu or not torch.cuda.is_available()
     native = best_dtype(torch.device("cpu" if cpu else "cuda")) == torch.bfloat16
     mixed = "bf16" if options.precision == "bfloat16" or (options.precision == "auto" and native) else "no"
-    # Every process computes the same statistics, so there are no buffers to send around.
-    how = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[how])
-
-
-def cosine(done: float, final: float = 0.05) -> float:
-    """Share of the learning rate when so much of the run is done, from 1 down to `final`."""
-    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
-
-
-def trained(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that get gradients."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-class Average(nn.Module):
-    """An exponential moving average of a network, which is what gets used in the end."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        super().__init__()
-        self.network, self.decay = copy.deepcopy(network).eval().requires_grad_(False), decay
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, steps: int) -> None:
-        """Move towards the network's parameters and batch-norm statistics; faster at first, to leave the start."""
-        decay = min(self.decay, steps / (steps + 10))
-        for slow, fast in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-            if slow.is_floating_point():
-                slow.lerp_(fast, 1 - decay)
-            else:
-                slow.copy_(fast)
+    # Every process computes the same batch-norm statistics, so that no buffers need to be sent.
+    distributed = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[distributed])

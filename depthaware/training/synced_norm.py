@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all processes, also where PyTorch has none: on CPUs."""
+"""Batch norm over the batches of all processes, on CPUs too, where PyTorch has none."""
 
 from typing import Any
 
@@ -6,23 +6,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+__all__ = ["SyncedBatchNorm2d", "synchronize_batch_norms"]
+
 
 def synchronize_batch_norms(network: nn.Module) -> None:
-    """Let the batch norms of a network see the whole batch; each process must have the same share of it."""
+    """Replace the batch norms of a network, in place, by ones over the batch of all processes.
+
+    Parameters and buffers stay the same tensors, so that optimizers and state dicts keep working.
+
+    Args:
+        network: every process must give it the same number of samples.
+    """
     on_gpu = next(network.parameters()).is_cuda
     for module in network.modules():
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
-                setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else _synced(child))
-
-
-def _synced(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    norm.__class__ = SyncedBatchNorm2d  # same tensors, same names
-    return norm
+                convert = nn.SyncBatchNorm.convert_sync_batchnorm if on_gpu else SyncedBatchNorm2d.from_batch_norm
+                setattr(module, name, convert(child))
 
 
 class _Sum(torch.autograd.Function):
-    """Over all processes, and so is the sum of the gradients."""
+    """Sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:
@@ -36,7 +40,14 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose statistics are those of the batches of all processes together."""
+    """`torch.nn.BatchNorm2d` whose statistics are those of the batches of all processes together."""
+
+    @classmethod
+    def from_batch_norm(cls, norm: nn.BatchNorm2d) -> "SyncedBatchNorm2d":
+        """A norm with the same options, and the same tensors, as `norm`."""
+        synced = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        synced._parameters, synced._buffers = norm._parameters, norm._buffers
+        return synced.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.track_running_stats:
@@ -56,6 +67,3 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         scale = scale if self.weight is None else scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         return torch.addcmul(shift[:, None, None], values, scale[:, None, None]).to(x.dtype)
-
-
-__all__ = ["SyncedBatchNorm2d", "synchronize_batch_norms"]

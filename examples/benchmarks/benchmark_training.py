@@ -6,17 +6,27 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-import train_dagan
-import train_depth
 from torch import Tensor
 
 from depthaware import DaGAN
+from depthaware.losses import self_supervised_depth_loss
+from depthaware.training.stage1 import DepthStep, split_pose
+from depthaware.training.stage2 import (
+    GeneratorStep,
+    adam,
+    adversarial_losses,
+    discriminator_loss,
+    freeze_depth,
+    generator_losses,
+    new_discriminator,
+    random_transform,
+)
 
-Loss = tuple[Tensor, Callable[[], None]]  # and what is to be trained after the backward pass
+Loss = tuple[Tensor, Callable[[], None]]  # and the step of the discriminator, taken after the backward pass
 
 
 def training_rates(device: str, rounds: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
-    """Samples a second of full-size networks at 256 px, and how many times plain float32, for either stage."""
+    """Samples per second of full-size networks at 256 px, and the ratio to plain float32, for either stage."""
     batch = 16 if device.startswith("cuda") else 2
     for stage, make in (("stage 1", stage1), ("stage 2", stage2)):
         steps = {
@@ -38,7 +48,7 @@ def training_rates(device: str, rounds: int) -> Iterator[tuple[str, dict[str, di
 
 
 def step(networks: list[torch.nn.Module], loss: Callable[[], Loss], *, fast: bool) -> Callable[[], None]:
-    """One optimizer step, the device's queue emptied after it."""
+    """One optimizer step, synchronized with the device."""
     device = next(networks[0].parameters()).device
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-6, fused=fast)
@@ -50,11 +60,11 @@ def step(networks: list[torch.nn.Module], loss: Callable[[], Loss], *, fast: boo
         optimizer.zero_grad()
         mixed = partial(torch.autocast, device.type, torch.bfloat16, enabled=fast)
         with mixed():
-            value, train_critic = loss()
+            value, train_discriminator = loss()
         value.backward()
         optimizer.step()
         with mixed():
-            train_critic()
+            train_discriminator()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -62,39 +72,38 @@ def step(networks: list[torch.nn.Module], loss: Callable[[], Loss], *, fast: boo
 
 
 def stage1(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[], Loss]]:
-    options = train_depth.Options(network="paper", size=256, pose="network")
-    model = train_depth.build(options).to(device)
+    model = DepthStep("paper", learn_pose=True).to(device)
     earlier, target, later = torch.rand(3, batch, 3, 256, 256, device=device).unbind()
 
     def loss() -> Loss:
         disparities, pose = model(target, (torch.cat((earlier, target)), torch.cat((target, later))))
-        cameras = train_depth.split(pose)
-        return train_depth.reprojection(options, earlier, target, later, disparities, cameras), lambda: None
+        depths = {"min_depth": 0.8, "max_depth": 1.25}
+        value = self_supervised_depth_loss(
+            target, [earlier, later], disparities, *split_pose(pose), smoothness=1e-2, sizes=3, **depths
+        )
+        return value, lambda: None
 
     return [model], loss
 
 
 def stage2(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[], Loss]]:
-    options = train_dagan.Options(network="paper", size=256, motion_size=64, batch=batch, pyramid=100.0, deformed=50.0)
     model = DaGAN().to(device)
-    assert model.depth_net is not None
-    model.depth_net.requires_grad_(False).eval()
-    network, critic = train_dagan.Generation(model), train_dagan.discriminator(options, model)
-    assert critic is not None
-    optimizer = train_dagan.adam(critic.to(device))
+    freeze_depth(model)
+    network, discriminator = GeneratorStep(model), new_discriminator("paper", model.config["num_keypoints"]).to(device)
+    optimizer = adam(discriminator)
     source, driving = torch.rand(2, batch, 3, 256, 256, device=device).unbind()
 
     def loss() -> Loss:
-        transform = train_dagan.random_transform(options, 0, slice(None), source.device)
+        transform = random_transform(0, 0, batch, slice(None), source.device)
         out, kp_transformed = network(source, driving, transform.warp_image(driving))
-        terms = train_dagan.losses(options, out, driving, kp_transformed, transform)
-        terms |= train_dagan.adversarial_losses(options, critic, out, driving)
+        terms = generator_losses(out, driving, kp_transformed, transform, pyramid=100.0, deformed=50.0)
+        terms |= adversarial_losses(discriminator, out, driving)
 
-        def train_critic() -> None:
+        def train_discriminator() -> None:
             optimizer.zero_grad()
-            train_dagan.discriminator_loss(critic, out, driving).backward()
+            discriminator_loss(discriminator, out, driving).backward()
             optimizer.step()
 
-        return torch.stack(list(terms.values())).sum(), train_critic
+        return torch.stack(list(terms.values())).sum(), train_discriminator
 
     return [model], loss

@@ -1,10 +1,10 @@
-"""Does a training run that is killed again and again end as if nothing had happened?
+"""Measure whether a training run that is killed again and again ends like an undisturbed one.
 
-    python examples/benchmarks/measure_resume.py --recipe train_depth --flags "--data FOLDER --images 400" --kills 10
+    python examples/benchmarks/measure_resume.py --recipe train_depth --flags="--data FOLDER --images 400" --kills 10
 
 Trains once undisturbed. Then the same again, ended by SIGKILL at random moments, a while after a random line of its
 output, and started anew each time; if it comes to its end before all kills are spent, once more from nothing.
-The exit code is 1 unless all weights, averages, states of optimizers and figures are equal, bit by bit.
+The exit code is 1 unless all weights, averages, states of optimizers and metrics are equal, bit by bit.
 """
 
 import json
@@ -16,30 +16,31 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from depthaware.training.command import run
+from depthaware.pretrained import checkpoint
+from depthaware.training.options import option, run
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is killed how often."""
+    """Options of the measurement."""
 
-    recipe: str = "train_depth"  # or train_dagan
-    flags: str = ""  # of the recipe
-    output: str = "runs/resume"  # folder that is not there yet
-    kills: int = 10
-    seed: int = 0
+    recipe: Literal["train_depth", "train_dagan"] = option("train_depth", "recipe to run")
+    flags: str = option("", "flags of the recipe, in one word: --flags='--data FOLDER --images 400'")
+    output: str = option("runs/resume", "new folder for all runs")
+    kills: int = option(10, "number of kills")
+    seed: int = option(0, "seed of the moments at which runs are killed")
 
 
 def main(options: Options) -> None:
     output = Path(options.output)
     output.mkdir(parents=True)
-    begun = time.monotonic()
+    start = time.monotonic()
     lines = train(options, output / "whole")
-    pause = (time.monotonic() - begun) / lines
+    pause = (time.monotonic() - start) / lines
     print(f"undisturbed: {pause * lines:.1f} seconds", flush=True)
     kills, equal, rng = 0, [], random.Random(options.seed)
     while kills < options.kills:
@@ -57,7 +58,7 @@ def main(options: Options) -> None:
 
 
 def train(options: Options, folder: Path, lines: int = sys.maxsize, pause: float = 0.0) -> int:
-    """Run the recipe, or kill it so long after so many lines; returns the number of its lines, 0 if it was killed."""
+    """Run the recipe, or kill it some seconds after so many lines; returns the number of lines, 0 if it was killed."""
     recipe = Path(__file__).parents[1] / f"{options.recipe}.py"
     command = [sys.executable, str(recipe), *shlex.split(options.flags), "--output", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -79,14 +80,14 @@ def newest(folder: Path) -> str:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Names of the tensors and figures that are not the same."""
+    """Names of tensors and metrics that differ."""
     a, b = contents(one), contents(other)
     return [name for name in a.keys() | b.keys() if name not in a or name not in b or a[name] != b[name]]
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Everything in the last checkpoint, the bytes of the weights, and the figures but for the seconds."""
-    state = dict(flat(torch.load(folder / "checkpoints" / newest(folder), weights_only=True)))
+    """Everything in the last checkpoint, the bytes of the weights, and the metrics without the seconds."""
+    state = dict(flat(checkpoint.load(folder / "checkpoints" / newest(folder))))
     state |= {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
     for i, line in enumerate((folder / "stats.jsonl").read_text().splitlines()):
         state[f"stats {i}"] = {name: value for name, value in json.loads(line).items() if name != "seconds"}

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
-from train_depth import NETWORKS
 
 from depthaware import DaGAN, metrics
 from depthaware.data.pairs import read_clip
@@ -26,6 +25,7 @@ from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import disparity_to_depth
 from depthaware.media.image import to_uint8, write_image
 from depthaware.training.command import run
+from depthaware.training.stage1 import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def load_depth(weights: str) -> DepthModel:
     folder = Path(weights)
     if (folder / "depth.safetensors").exists():
         options = json.loads((folder / "options.json").read_text())
-        encoder, widths = NETWORKS[options["network"]]
+        encoder, widths = NETWORKS[options["preset"]]
         net = SelfSupDepthNet(encoder, decoder_channels=widths)
         net.load_state_dict(load_file(folder / "depth.safetensors"))
         return DepthModel(net.eval(), options["size"], options["near"], options["far"])

@@ -1,0 +1,237 @@
+"""Stage 2: networks and losses of key points, motion and generator, with the depth network of stage 1 frozen.
+
+Reference: Hong et al. 2022, sections 3.2 to 3.5.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..dagan import DaGAN, DaGANOutput
+from ..discriminator import MultiScaleDiscriminator
+from ..keypoints import Keypoints
+from ..losses import (
+    PerceptualLoss,
+    RandomTransform,
+    equivariance_loss,
+    feature_matching_loss,
+    keypoint_distance_loss,
+    lsgan_discriminator_loss,
+    lsgan_generator_loss,
+    photometric_error,
+)
+from .optimizer import trainable
+from .stage1 import load_network
+
+
+class NetworkSize(NamedTuple):
+    """Size of the networks of stage 2.
+
+    Attributes:
+        model: options of `DaGAN` that differ from its defaults, which are the paper's.
+        discriminator_width: channels of the discriminator's first block; the last has 8 times as many.
+    """
+
+    model: dict[str, Any]
+    discriminator_width: int
+
+
+_TINY = {
+    "blend": True,
+    "depth_encoder": "test_resnet",
+    "depth_channels": [8, 16, 24, 32, 64],
+    "keypoint_width": 16,
+    "motion_width": 16,
+    "hourglass_features": 128,
+    "hourglass_blocks": 4,
+    "generator_width": 12,
+    "generator_features": 96,
+    "down_blocks": 3,
+    "bottleneck_blocks": 3,
+}
+_MINI = _TINY | {
+    "keypoint_width": 8,
+    "motion_width": 8,
+    "hourglass_features": 64,
+    "generator_width": 8,
+    "generator_features": 64,
+    "down_blocks": 2,
+    "bottleneck_blocks": 2,
+}
+# Those of ablations (with the depth network of "tiny"), of dagan-tiny, and of the paper.
+NETWORKS = {"mini": NetworkSize(_MINI, 8), "tiny": NetworkSize(_TINY, 16), "paper": NetworkSize({}, 64)}
+
+
+def new_model(network: str, *, size: int, motion_size: int, **options: Any) -> DaGAN:
+    """A `DaGAN` with random weights.
+
+    Args:
+        network: key of `NETWORKS`.
+        size: side of the images.
+        motion_size: side of the maps on which key points and motion are estimated.
+        **options: others of `DaGAN`.
+    """
+    size_options = {"image_size": size, "scale_factor": motion_size / size}
+    return DaGAN(**{**NETWORKS[network].model, **size_options, **options})
+
+
+def load_depth(model: DaGAN, folder: Path, flag: str = "--depth ") -> None:
+    """Load the depth network of stage 1, and the range of depth that it was trained for.
+
+    Args:
+        model: with a depth network.
+        folder: of train_depth.py.
+        flag: that named the folder, for the error message.
+
+    Raises:
+        ValueError: if there is no such network, or it does not fit.
+    """
+    assert model.depth_net is not None
+    load_network(model.depth_net, folder / "depth.safetensors", flag)
+    stage1 = json.loads((folder / "options.json").read_text())
+    model.depth_range = model.config["depth_range"] = [stage1["near"], stage1["far"]]
+
+
+def freeze_depth(model: DaGAN) -> None:
+    """Exclude the depth network, if there is one, from training, its batch-norm statistics included."""
+    if model.depth_net is not None:
+        model.depth_net.requires_grad_(False).eval()
+
+
+class GeneratorStep(nn.Module):
+    """All that is trained but the discriminator: one forward pass for DistributedDataParallel."""
+
+    def __init__(self, model: DaGAN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, source: Tensor, driving: Tensor, transformed: Tensor) -> tuple[DaGANOutput, Keypoints]:
+        """The generated frame, and the key points of the transformed driving frame.
+
+        Args:
+            source: (B, 3, H, W) in [0, 1].
+            driving: like `source`.
+            transformed: `driving` under a `RandomTransform`.
+        """
+        return self.model(source, driving), self.model.detect_keypoints(transformed)
+
+
+def new_discriminator(network: str, num_keypoints: int) -> MultiScaleDiscriminator:
+    """A discriminator with random weights; `network` is a key of `NETWORKS`."""
+    width = NETWORKS[network].discriminator_width
+    return MultiScaleDiscriminator(num_keypoints, block_expansion=width, max_features=8 * width)
+
+
+def adam(network: nn.Module) -> torch.optim.Adam:
+    """The paper's optimizer; the learning rate is set at each step."""
+    return torch.optim.Adam(trainable(network), betas=(0.5, 0.999), fused=True)
+
+
+def random_transform(seed: int, images: int, batch: int, rows: slice, device: torch.device) -> RandomTransform:
+    """The transform of some rows of a batch, a function of the seed and the number of images alone.
+
+    It is drawn for the whole batch, so that it does not depend on the number of processes.
+
+    Args:
+        seed: of the run.
+        images: seen after this step.
+        batch: samples of the whole batch.
+        rows: of the batch, for this forward pass.
+        device: of the result.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_000_007 + images)
+    affine, centers, weights = RandomTransform.sample(batch, generator=generator, device=device)
+    return RandomTransform(affine[rows], centers, weights[rows])
+
+
+def generator_losses(
+    out: DaGANOutput,
+    driving: Tensor,
+    kp_transformed: Keypoints,
+    transform: RandomTransform,
+    *,
+    equivariance: float = 10.0,
+    keypoint_distance: float = 10.0,
+    pyramid: float = 0.0,
+    deformed: float = 0.0,
+) -> dict[str, Tensor]:
+    """Weighted loss terms that need no further network.
+
+    Args:
+        out: of the model.
+        driving: (B, 3, H, W) in [0, 1].
+        kp_transformed: key points of the driving frame under `transform`.
+        transform: of the driving frame.
+        equivariance: weight; of the key points and of their Jacobians.
+        keypoint_distance: weight.
+        pyramid: weight of `pyramid_error` of the result; no such term if 0.
+        deformed: weight of `pyramid_error` of the source under the motion alone; no such term if 0.
+    """
+    error = equivariance_loss(out.kp_driving, kp_transformed, transform)
+    terms = {
+        "equivariance": equivariance * (error.value + error.jacobian),
+        "keypoint_distance": keypoint_distance * keypoint_distance_loss(out.kp_driving.value),
+    }
+    if pyramid:
+        terms["pyramid"] = pyramid * pyramid_error(out.prediction, driving)
+    if deformed:
+        terms["deformed"] = deformed * pyramid_error(out.deformed, driving)
+    return terms
+
+
+def pyramid_error(prediction: Tensor, target: Tensor, num_scales: int = 4) -> Tensor:
+    """Mean of SSIM and L1 at full, 1/2, 1/4, ... size; a substitute for the perceptual loss. Not of the paper."""
+    error = photometric_error(prediction, target, alpha=0.5).mean()
+    for _ in range(num_scales - 1):
+        prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
+        error = error + photometric_error(prediction, target, alpha=0.5).mean()
+    return error / num_scales
+
+
+def perceptual_pyramid(features: nn.Module, size: int, weight: float) -> PerceptualLoss:
+    """The perceptual loss at 1, 1/2, 1/4, 1/8 of the size, without sizes below 16 pixels, VGG-19's smallest input."""
+    scales = [scale for scale in (1.0, 0.5, 0.25, 0.125) if scale * size >= 16]
+    return PerceptualLoss(copy.deepcopy(features), weight=weight, scales=scales)
+
+
+def adversarial_losses(
+    discriminator: MultiScaleDiscriminator,
+    out: DaGANOutput,
+    driving: Tensor,
+    *,
+    adversarial: float = 1.0,
+    feature_matching: float = 10.0,
+) -> dict[str, Tensor]:
+    """The generator's weighted loss terms.
+
+    Args:
+        discriminator: not wrapped for distributed training, as it gets no gradients from these terms.
+        out: of the model.
+        driving: (B, 3, H, W) in [0, 1].
+        adversarial: weight.
+        feature_matching: weight.
+    """
+    discriminator.requires_grad_(False)
+    kp = Keypoints(out.kp_driving.value.detach())
+    generated = discriminator(out.prediction, kp)
+    with torch.no_grad():
+        real = discriminator(driving, kp)
+    discriminator.requires_grad_(True)
+    return {
+        "adversarial": adversarial * lsgan_generator_loss(generated),
+        "feature_matching": feature_matching * feature_matching_loss(real, generated),
+    }
+
+
+def discriminator_loss(discriminator: nn.Module, out: DaGANOutput, driving: Tensor) -> Tensor:
+    """The discriminator's loss, in one forward pass over generated and real images for DistributedDataParallel."""
+    images = torch.cat((out.prediction.detach(), driving))
+    scales = discriminator(images, Keypoints(out.kp_driving.value.detach().repeat(2, 1, 1)))
+    count = len(driving)
+    generated: list[tuple[Tensor, list[Tensor]]] = [(prediction[:count], []) for prediction, _ in scales]
+    return lsgan_discriminator_loss([(prediction[count:], []) for prediction, _ in scales], generated)

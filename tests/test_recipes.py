@@ -1,0 +1,146 @@
+"""Recipes in examples/ stand alone, and explain every flag."""
+
+import csv
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+import test_checkpoint as checkpoints
+import torch
+import train_dagan
+import train_depth
+from clips import make_clip
+from safetensors.torch import save_file
+
+import depthaware
+from depthaware import DaGAN, SelfSupDepthNet
+from depthaware.losses import self_supervised_depth_loss
+from depthaware.training.options import parse
+from depthaware.training.stage1 import NETWORKS
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RECIPES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+SCRIPTS = sorted(
+    str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py") if "class Options" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_flag_has_a_help_text_and_its_choices(script, monkeypatch, capsys):
+    options = importlib.import_module(Path(script).stem).Options
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        parse(options, None, ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    kinds = get_type_hints(options)
+    for field in dataclasses.fields(options):
+        assert len(field.metadata.get("help", "")) > 5, field.name
+        assert f"--{field.name.replace('_', '-')}" in shown and field.metadata["help"] in shown
+        for kind in (kinds[field.name], *get_args(kinds[field.name])):
+            if get_origin(kind) is Literal:
+                assert f"{{{','.join(map(str, get_args(kind)))}}}" in shown, field.name
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    """A folder with all that recipes need: clips of two splits, raw videos, a depth network, a FOMM."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rows = [("name", "kind", "split", "identity")]
+    for split in ("train", "test"):
+        (folder / "clips" / split / "clips").mkdir(parents=True)
+        for number in range(2):
+            name = f"{split}{number}"
+            coarse = np.random.default_rng([number, len(split)]).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+            images = [np.roll(coarse.repeat(8, 0).repeat(8, 1), 3 * i, axis=1) for i in range(8)]
+            make_clip(folder / "clips" / split / "clips" / f"{name}.mp4", 8, (64, 64), images=images)
+            rows.append((name, "clip", split, name))
+    with open(folder / "clips" / "manifest.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    (folder / "raw" / "person").mkdir(parents=True)
+    shutil.copy(folder / "clips" / "train" / "clips" / "train0.mp4", folder / "raw" / "person" / "video.mp4")
+    (folder / "depth").mkdir()
+    encoder, widths = NETWORKS["tiny"]
+    save_file(SelfSupDepthNet(encoder, decoder_channels=widths).state_dict(), folder / "depth" / "depth.safetensors")
+    (folder / "depth" / "options.json").write_text(json.dumps({"near": 0.8, "far": 1.25}))
+    torch.save(checkpoints.content(checkpoints.model(**checkpoints.FOMM)), folder / "fomm.pth.tar")
+    return folder
+
+
+SMALL = "--data {0}/clips --size 64 --batch 2 --images 4 --threads 1 --cpu"
+FLAGS = {
+    "ablation.py": f"{SMALL} --depth {{0}}/depth --hold-out 0 --metrics l1 --every 4",
+    "prepare_clips.py": "--data {0}/raw --cropped --layout folders --size 64 --min-side 32 --min-seconds 0.1",
+    "retrofit_fomm.py": f"{SMALL} --checkpoint {{0}}/fomm.pth.tar",
+    "train_dagan.py": f"{SMALL} --depth {{0}}/depth --hold-out 0 --motion-size 16 --features none",
+    "train_depth.py": f"{SMALL} --hold-out 0",
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_alone_in_a_folder_runs(recipe, inputs, tmp_path):
+    """With nothing beside it, from a folder that is not the repository's; a dry run leaves nothing."""
+    shutil.copy(EXAMPLES / recipe, tmp_path)
+    command = [sys.executable, recipe, *FLAGS[recipe].format(inputs).split(), "--dry-run"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(depthaware.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    before = sorted(inputs.rglob("*"))
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dry run" in done.stdout.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == [recipe] and sorted(inputs.rglob("*")) == before
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_data_is_required_and_the_error_says_how_to_get_some(recipe, monkeypatch, capsys):
+    module = importlib.import_module(Path(recipe).stem)
+    monkeypatch.setattr(sys, "argv", [recipe])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module("depthaware.training.options").run(module.main, module.Options, None)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --data: expected a folder of ") and "docs/data.md" in line
+
+
+@pytest.mark.parametrize("recipe", [train_depth, train_dagan], ids=["depth", "dagan"])
+@pytest.mark.parametrize("preset", ["tiny", "paper"])
+def test_explicit_flags_win_over_the_preset_which_fills_in_the_rest(recipe, preset):
+    values = recipe.PRESETS[preset]
+    found = dataclasses.asdict(recipe.resolve(parse(recipe.Options, None, ["--data=x", f"--preset={preset}"])))
+    assert {name: found[name] for name in values} == values and found["learning_rate"] > 0
+    words = ["--data=x", f"--preset={preset}", "--size=96", "--learning-rate=0.5"]
+    found = dataclasses.asdict(recipe.resolve(parse(recipe.Options, None, words)))
+    assert {name: found[name] for name in values} == values | {"size": 96} | (
+        {"learning_rate": 0.5} if "learning_rate" in values else {}
+    )
+    assert found["learning_rate"] == 0.5
+
+
+def test_the_paper_preset_is_the_paper():
+    assert train_depth.PRESETS["paper"]["size"] == train_dagan.PRESETS["paper"]["size"] == DaGAN().image_size == 256
+    assert train_dagan.PRESETS["paper"]["motion_size"] == DaGAN().config["scale_factor"] * 256
+    defaults = {name: p.default for name, p in inspect.signature(self_supervised_depth_loss).parameters.items()}
+    depth = train_depth.PRESETS["paper"]
+    found = depth["smoothness"], depth["near"], depth["far"]
+    assert found == (defaults["smoothness"], defaults["min_depth"], defaults["max_depth"])
+    assert depth["learning_rate"] == 1e-4 and depth["disparity_scales"] == 4 and depth["pose"] == "network"
+
+
+def test_sizes_come_from_the_flags_then_from_init_then_from_the_preset(tiny_model, tiny_weights):
+    sizes = tiny_model.image_size, round(tiny_model.image_size * tiny_model.config["scale_factor"])
+    init = ["--data=x", f"--init={tiny_weights}", "--num-keypoints=5", "--preset=paper"]
+    for words, expected in ((init, sizes), ([*init, "--size=128"], (128, sizes[1]))):
+        found = train_dagan.resolve(parse(train_dagan.Options, None, words))
+        assert (found.size, found.motion_size) == expected
+        assert found.depth is None and found.learning_rate == 2e-5
+    assert train_dagan.resolve(train_dagan.Options("x")).depth == "runs/depth"
+    with pytest.raises(ValueError, match=r"^--num-keypoints 15: .* has 5, expected the same$"):
+        train_dagan.resolve(train_dagan.Options("x", init=tiny_weights))

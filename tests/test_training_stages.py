@@ -1,0 +1,235 @@
+"""Networks, losses and cameras of both stages, without a training run."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY
+
+from depthaware import DaGAN, Keypoints, Pose
+from depthaware.losses import RandomTransform, photometric_error
+from depthaware.training.optimizer import trainable, warmup_cosine
+from depthaware.training.stage1 import NETWORKS, Cameras, DepthStep, align_cameras, diagnostics, split_pose
+from depthaware.training.stage2 import (
+    GeneratorStep,
+    adversarial_losses,
+    discriminator_loss,
+    freeze_depth,
+    generator_losses,
+    load_depth,
+    new_discriminator,
+    new_model,
+    perceptual_pyramid,
+    pyramid_error,
+    random_transform,
+)
+from depthaware.training.synced_norm import SyncedBatchNorm2d
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """(3, 2, 3, 64, 64), smooth noise."""
+    noise = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return F.interpolate(noise, size=64, mode="bicubic").clamp(0, 1).view(3, 2, 3, 64, 64)
+
+
+# The schedule.
+
+
+def test_the_learning_rate_rises_linearly_and_falls_along_a_cosine():
+    rates = [warmup_cosine(2.0, images, 1000, warmup=100, final=0.1) for images in range(1, 1001)]
+    assert max(rates) == rates[99] and rates[-1] == pytest.approx(0.2)
+    assert rates[49] / rates[99] == pytest.approx(0.5, rel=0.02)
+    assert rates[499] == pytest.approx(2 * (0.1 + 0.9 / 2))
+    assert rates[249] == pytest.approx(2 * (0.1 + 0.9 * math.cos(math.pi / 8) ** 2))
+    assert warmup_cosine(2.0, 700, 1000, warmup=100, final=1.0) == 2.0
+
+
+# Batch norm.
+
+
+def test_a_synced_norm_has_the_tensors_of_the_norm_it_replaces():
+    norm = torch.nn.BatchNorm2d(3, eps=0.1, momentum=0.3).eval()
+    norm.running_mean += 1
+    synced = SyncedBatchNorm2d.from_batch_norm(norm)
+    for (name, tensor), (other, found) in zip(
+        norm.state_dict(keep_vars=True).items(), synced.state_dict(keep_vars=True).items(), strict=True
+    ):
+        assert name == other and tensor is found
+    assert (synced.eps, synced.momentum, synced.training) == (0.1, 0.3, False)
+
+
+# Stage 1.
+
+
+def test_a_new_depth_network_is_nearly_flat_and_its_unused_scales_are_frozen(images):
+    torch.manual_seed(0)
+    step = DepthStep(num_scales=2).eval()
+    disparities, pose = step(images[0], (images[0], images[1]))
+    assert pose is None and [tuple(d.shape[-2:]) for d in disparities] == [(64, 64), (32, 32)]
+    assert all((d - 0.5).abs().max() < 0.02 for d in disparities)
+    frozen = {name for name, parameter in step.named_parameters() if not parameter.requires_grad}
+    assert {name.split(".")[2] for name in frozen} == {"2", "3"} and all(".heads." in name for name in frozen)
+    assert len(trainable(step)) == len(list(step.parameters())) - len(frozen)
+
+
+@pytest.mark.parametrize("learn_pose, names", [(False, ["depth"]), (True, ["depth", "pose"])])
+def test_networks_that_were_saved_are_loaded(learn_pose, names, tmp_path):
+    first, second = DepthStep(learn_pose=learn_pose), DepthStep(learn_pose=learn_pose)
+    assert first.save(tmp_path) == [f"{name}.safetensors" for name in names]
+    second.load(tmp_path)
+    torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
+    (tmp_path / f"{names[-1]}.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"^{tmp_path}: expected a folder of train_depth.py, found no {names[-1]}."):
+        second.load(tmp_path)
+
+
+def test_the_pose_of_the_earlier_frame_is_inverted():
+    rotation = 0.1 * torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    translation = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    K = torch.arange(4.0).view(4, 1, 1) * torch.eye(3)
+    pose = Pose(rotation, translation, K)
+    cameras = split_pose(pose)
+    identity = torch.eye(4).expand(2, 4, 4)
+    torch.testing.assert_close(cameras.poses[0] @ pose.matrix()[:2], identity, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cameras.poses[1], pose.matrix()[2:])
+    assert torch.equal(torch.cat(cameras.K), K)
+
+
+def test_frames_that_do_not_move_have_no_pose(images):
+    target, disparity = images[0], torch.full((2, 1, 64, 64), 0.4)
+    cameras = align_cameras(target, target, target, disparity, focal=2.0)
+    for T, K in zip(*cameras, strict=True):
+        torch.testing.assert_close(T, torch.eye(4).expand(2, 4, 4), atol=1e-4, rtol=0)
+        assert torch.equal(K[0], torch.tensor([[128, 0, 31.5], [0, 128, 31.5], [0, 0, 1.0]]))
+    shown = diagnostics(target, (target, target), disparity, cameras, 0.8, 1.25)
+    assert shown["still"] < 1e-6 and shown["explained"] < 1e-4 and shown["focal"] == 2.0
+    assert shown["rotation_degrees"] < 0.1 and shown["translation"] < 1e-4
+
+
+def test_diagnostics_are_of_the_later_pose_and_the_better_neighbor(images):
+    earlier, target, later = images
+    T = torch.eye(4).repeat(2, 1, 1)
+    T[:, :3, 3] = torch.tensor([0.3, 0.0, 0.4])
+    T[:, 0, 0] = T[:, 1, 1] = math.cos(0.2)
+    T[:, 1, 0], T[:, 0, 1] = math.sin(0.2), -math.sin(0.2)
+    K = torch.eye(3).repeat(2, 1, 1) * 96
+    shown = diagnostics(
+        target,
+        (earlier, later),
+        torch.full((2, 1, 64, 64), 0.5),
+        Cameras((torch.eye(4).repeat(2, 1, 1), T), (K, K)),
+        1,
+        2,
+    )
+    assert shown["translation"] == pytest.approx(0.5) and shown["focal"] == 1.5
+    assert shown["rotation_degrees"] == pytest.approx(math.degrees(0.2), rel=1e-3)
+    still = torch.minimum(photometric_error(earlier, target), photometric_error(later, target)).mean()
+    assert shown["still"] == pytest.approx(still.item()) and shown["explained"] <= shown["still"]
+
+
+# Stage 2.
+
+
+def test_the_pyramid_is_the_mean_over_sizes(images):
+    first, second = images[0], images[1]
+    sizes = [F.avg_pool2d(torch.stack((first, second)).flatten(0, 1), 2**i).unflatten(0, (2, 2)) for i in range(4)]
+    expected = sum(photometric_error(a, b, alpha=0.5).mean() for a, b in sizes) / 4
+    torch.testing.assert_close(pyramid_error(first, second), expected)
+    assert pyramid_error(first, first) < 1e-6
+
+
+def test_a_transform_depends_on_seed_and_images_alone():
+    device = torch.device("cpu")
+    whole = random_transform(3, 40, 8, slice(0, 8), device)
+    part = random_transform(3, 40, 8, slice(2, 5), device)
+    torch.testing.assert_close(part.warp_image(torch.ones(3, 3, 8, 8)), whole.warp_image(torch.ones(8, 3, 8, 8))[2:5])
+    assert torch.equal(part.affine, whole.affine[2:5])
+    for other in (random_transform(4, 40, 8, slice(0, 8), device), random_transform(3, 48, 8, slice(0, 8), device)):
+        assert not torch.equal(other.affine, whole.affine)
+
+
+@pytest.fixture(scope="module")
+def step() -> GeneratorStep:
+    torch.manual_seed(0)
+    model = DaGAN(**TINY)
+    freeze_depth(model)
+    return GeneratorStep(model)
+
+
+def test_loss_terms_are_weighted_and_absent_without_a_weight(step, images):
+    source, driving, _ = images
+    transform = RandomTransform.sample(2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        out, kp_transformed = step(source, driving, transform.warp_image(driving))
+    arguments = (out, driving, kp_transformed, transform)
+    weights = {"equivariance": 2.0, "keypoint_distance": 3.0, "pyramid": 4.0, "deformed": 5.0}
+    one = generator_losses(*arguments, **dict.fromkeys(weights, 1.0))
+    found = generator_losses(*arguments, **weights)
+    assert list(found) == list(weights)
+    for name, weight in weights.items():
+        torch.testing.assert_close(found[name], weight * one[name])
+    torch.testing.assert_close(one["pyramid"], pyramid_error(out.prediction, driving))
+    torch.testing.assert_close(one["deformed"], pyramid_error(out.deformed, driving))
+    assert list(generator_losses(*arguments)) == ["equivariance", "keypoint_distance"]
+
+
+def test_each_side_of_the_game_gets_its_own_gradients(step, images):
+    source, driving, _ = images
+    discriminator = new_discriminator("mini", TINY["num_keypoints"])
+    out, _ = step(source, driving, driving)
+    weights = {"adversarial": 2.0, "feature_matching": 0.5}
+    terms = adversarial_losses(discriminator, out, driving, **weights)
+    one = adversarial_losses(discriminator, out, driving, adversarial=1.0, feature_matching=1.0)
+    for name, weight in weights.items():
+        torch.testing.assert_close(terms[name], weight * one[name])
+    sum(terms.values()).backward(retain_graph=True)
+    assert all(parameter.grad is None for parameter in discriminator.parameters())
+    assert any(parameter.grad is not None for parameter in step.model.generator.parameters())
+    step.zero_grad()
+    discriminator_loss(discriminator, out, driving).backward()
+    assert all(parameter.grad is not None for parameter in discriminator.parameters())
+    assert all(parameter.grad is None for parameter in step.parameters())
+
+
+def test_the_discriminators_loss_is_0_for_right_scores(step, images):
+    """With outputs that are right the loss is 0; with the two kinds exchanged it is 2 for each scale."""
+    source, driving, _ = images
+    with torch.no_grad():
+        out, _ = step(source, driving, driving)
+
+    def perfect(inputs: torch.Tensor, kp: Keypoints) -> list:
+        real = torch.stack([(image == driving).flatten(1).all(1).any() for image in inputs])
+        return [(real.float().view(-1, 1, 1, 1), [])]
+
+    assert discriminator_loss(perfect, out, driving) == 0
+    exchanged = discriminator_loss(lambda *inputs: [(1 - p, f) for p, f in perfect(*inputs)], out, driving)
+    assert exchanged == 2
+
+
+def test_the_perceptual_loss_is_at_no_size_below_16_pixels():
+    features = torch.nn.Identity()
+    for size, count in ((256, 4), (128, 4), (64, 3), (32, 2), (16, 1)):
+        assert len(perceptual_pyramid(features, size, 10.0).downs) == count
+
+
+def test_depth_and_its_range_come_from_a_folder_of_stage_1(tmp_path):
+    stage1 = DepthStep()
+    stage1.save(tmp_path)
+    (tmp_path / "options.json").write_text('{"near": 0.7, "far": 1.5}')
+    model = new_model("mini", size=64, motion_size=16, attention="none")
+    load_depth(model, tmp_path)
+    torch.testing.assert_close(model.depth_net.state_dict(), stage1.depth_net.state_dict())
+    assert list(model.depth_range) == list(model.config["depth_range"]) == [0.7, 1.5]
+    assert model.image_size == 64 and model.config["scale_factor"] == 0.25 and model.config["attention"] == "none"
+    with pytest.raises(
+        ValueError, match=r"^--depth nowhere: expected a folder of train_depth.py, found no depth.safet"
+    ):
+        load_depth(model, Path("nowhere"))
+
+
+def test_the_papers_networks_are_the_defaults():
+    assert new_model("paper", size=256, motion_size=64).config == DaGAN().config
+    assert NETWORKS["paper"] == ("resnet18.tv_in1k", (16, 32, 64, 128, 256))
