@@ -228,7 +228,7 @@ def make_scorer(options: Options) -> Scorer:
         raise ValueError(f"--metrics: expected l1 and any of {', '.join(METRICS)}, got {wrong}")
     kinds = {kind for name in names if (kind := METRICS[name].kind)}
     scorer = Scorer(names, extractors={kind: extractors.load(kind) for kind in kinds})
-    features = scorer.look(torch.zeros(1, 3, options.size, options.size))
+    features = scorer.extract_features(torch.zeros(1, 3, options.size, options.size))
     scorer.score(features, features, features, truth=True, sequence=False)
     return scorer
 
@@ -306,7 +306,7 @@ class Test:
 
     def __init__(self, options: Options, scorer: Scorer) -> None:
         self.options, self.extractors = options, scorer.extractors
-        self.metrics = [measure.name for measure in scorer.measures]
+        self.metrics = [spec.name for spec in scorer.specs]
         clips = list_clips(clips_folder(options))
         self.reader = CachedReader(clips_folder(options), options.size)
         self.pairs: list[Pair] = same_identity(self.reader, clips, every=options.every).pairs

@@ -46,7 +46,7 @@ from depthaware.data.prepare.face_crops import (
 from depthaware.data.prepare.raw_videos import LAYOUTS, choose_layout, clip_prefix, find_raw, identity_of, split_of
 from depthaware.media.atomic import whole_file
 from depthaware.media.video import Video, read_video
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 FREE = ("data", "output", "workers", "shards")  # options that may change when an output is gone on with
 

@@ -173,7 +173,7 @@ def reprojection(
         *cameras,
         smoothness=options.smoothness,
         automask=options.automask,
-        sizes=options.image_scales,
+        num_image_scales=options.image_scales,
         min_depth=options.near,
         max_depth=options.far,
     )
@@ -190,7 +190,7 @@ def validate(run: Run, images: int, model: DepthStep, triples: tuple[Tensor, ...
     """Write a sheet: three frames, and the disparity of the middle one."""
     if not run.main:
         return
-    disparity = model.depth_net(triples[1].to(run.device), scales=1)[0].cpu()
+    disparity = model.depth_net(triples[1].to(run.device), num_scales=1)[0].cpu()
     low, high = disparity.flatten(1).quantile(torch.tensor([0.01, 0.99]), dim=1).view(2, -1, 1, 1, 1)
     columns = [*triples, ((disparity - low) / (high - low)).clamp(0, 1).expand(-1, 3, -1, -1)]
     run.folder.sheet(images, np.vstack(np.concatenate([to_uint8(column) for column in columns], axis=2)))

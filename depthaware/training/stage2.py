@@ -45,23 +45,23 @@ _TINY = {
     "blend": True,
     "depth_encoder": "test_resnet",
     "depth_channels": [8, 16, 24, 32, 64],
-    "keypoint_width": 16,
-    "motion_width": 16,
-    "hourglass_features": 128,
-    "hourglass_blocks": 4,
-    "generator_width": 12,
-    "generator_features": 96,
-    "down_blocks": 3,
-    "bottleneck_blocks": 3,
+    "detector_block_expansion": 16,
+    "motion_block_expansion": 16,
+    "hourglass_max_features": 128,
+    "num_hourglass_blocks": 4,
+    "generator_block_expansion": 12,
+    "generator_max_features": 96,
+    "num_down_blocks": 3,
+    "num_bottleneck_blocks": 3,
 }
 _MINI = _TINY | {
-    "keypoint_width": 8,
-    "motion_width": 8,
-    "hourglass_features": 64,
-    "generator_width": 8,
-    "generator_features": 64,
-    "down_blocks": 2,
-    "bottleneck_blocks": 2,
+    "detector_block_expansion": 8,
+    "motion_block_expansion": 8,
+    "hourglass_max_features": 64,
+    "generator_block_expansion": 8,
+    "generator_max_features": 64,
+    "num_down_blocks": 2,
+    "num_bottleneck_blocks": 2,
 }
 # Those of ablations (with the depth network of "tiny"), of dagan-tiny, and of the paper.
 NETWORKS = {"mini": NetworkSize(_MINI, 8), "tiny": NetworkSize(_TINY, 16), "paper": NetworkSize({}, 64)}
@@ -94,7 +94,7 @@ def load_depth(model: DaGAN, folder: Path, flag: str = "--depth ") -> None:
     assert model.depth_net is not None
     load_network(model.depth_net, folder / "depth.safetensors", flag)
     stage1 = json.loads((folder / "options.json").read_text())
-    model.depth_range = model.config["depth_range"] = [stage1["near"], stage1["far"]]
+    model.config["depth_range"] = [stage1["near"], stage1["far"]]
 
 
 def freeze_depth(model: DaGAN) -> None:

@@ -41,7 +41,7 @@ from depthaware.inference.animator import animate_to_file
 from depthaware.inference.optimization import best_dtype, fold_batch_norms, use_phases
 from depthaware.media.image import fit_square
 from depthaware.media.video import write_video
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 MEDIA = files("depthaware") / "assets"
 Table = dict[str, dict[str, float]]

@@ -79,7 +79,7 @@ def stage1(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[],
         disparities, pose = model(target, (torch.cat((earlier, target)), torch.cat((target, later))))
         depths = {"min_depth": 0.8, "max_depth": 1.25}
         value = self_supervised_depth_loss(
-            target, [earlier, later], disparities, *split_pose(pose), smoothness=1e-2, sizes=3, **depths
+            target, [earlier, later], disparities, *split_pose(pose), smoothness=1e-2, num_image_scales=3, **depths
         )
         return value, lambda: None
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from depthaware.data.pairs import Clips, FramePairs, FrameTriples, batches
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 import depthaware
 from depthaware.extractors import available, load
 from depthaware.media.video import read_video
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 
 @dataclass(frozen=True)

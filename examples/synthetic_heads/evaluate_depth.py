@@ -24,7 +24,7 @@ from depthaware.data.pairs import read_clip
 from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import disparity_to_depth
 from depthaware.media.image import to_uint8, write_image
-from depthaware.training.command import run
+from depthaware.training.options import run
 from depthaware.training.stage1 import NETWORKS
 
 

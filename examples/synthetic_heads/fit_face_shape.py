@@ -16,7 +16,7 @@ from torch import Tensor
 from depthaware.data.pairs import Clips
 from depthaware.extractors import load
 from depthaware.extractors.head_pose import STABLE
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 # Left and right exchanged.
 MIRROR = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]

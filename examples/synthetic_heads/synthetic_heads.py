@@ -32,7 +32,7 @@ from torch import Tensor
 
 from depthaware.geometry import pose_matrix
 from depthaware.media.atomic import whole_file
-from depthaware.training.command import run
+from depthaware.training.options import run
 
 RATE = 25
 
