@@ -9,9 +9,8 @@ from typing import BinaryIO, NamedTuple
 import av
 from av.video.reformatter import VideoReformatter
 
+from ..media.formats import VIDEO_FORMATS
 from ..media.image import Image, to_rgb
-
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif"  # none that fetch from elsewhere
 
 
 class VideoIndex(NamedTuple):
@@ -100,7 +99,7 @@ def _decode_from(
 def _open(file: BinaryIO) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     file.seek(0)
     try:
-        with av.open(file, "r", metadata_errors="ignore", options={"format_whitelist": _FORMATS}) as container:
+        with av.open(file, "r", metadata_errors="ignore", options={"format_whitelist": VIDEO_FORMATS}) as container:
             if not container.streams.video:
                 raise ValueError("has no video")
             stream = container.streams.video[0]

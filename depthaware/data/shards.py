@@ -13,7 +13,8 @@ from typing import IO, BinaryIO, NamedTuple
 from fsspec.core import url_to_fs
 
 from ..evaluation import Clip
-from ..evaluation.clip_reader import MANIFEST, VIDEOS
+from ..evaluation.clip_reader import MANIFEST
+from ..media.formats import VIDEO_SUFFIXES
 
 About = dict[str, object]  # what the JSON beside a clip says
 
@@ -101,7 +102,7 @@ def _index(url: str) -> list[tuple[str, Member, About]]:
         key = folder + slash + stem
         if isinstance(content, dict):
             about[key] = content
-        elif f".{suffix.lower()}" in VIDEOS:
+        elif f".{suffix.lower()}" in VIDEO_SUFFIXES:
             videos[key] = content
         else:
             dotted[key] = name
@@ -122,7 +123,7 @@ def _members(url: str) -> Iterator[tuple[str, Member | About]]:
                         continue
                     if file_name.partition(".")[2] == "json":
                         yield member.name, _label(tar.extractfile(member), f"{url}: {member.name}")
-                    elif file_name.lower().endswith(VIDEOS):
+                    elif file_name.lower().endswith(VIDEO_SUFFIXES):
                         yield member.name, Member(url, member.offset_data, member.size)
                 file.seek(tar.offset)  # type: ignore[attr-defined]
                 if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes half a header for the end

@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from ...media.image import IMAGE_SUFFIXES
-
-# All of depthaware.evaluation.clip_reader, whose import takes seconds in every worker, and two more.
-VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif", ".m4v", ".ts")
+from ...media.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # The identity is what the brackets hold. Paths are those below the folder, without a suffix. In HDTF a number behind a
 # politician's name counts the videos of that person, one behind Radio the guests of that show. In CelebV-HQ and
@@ -35,12 +32,12 @@ def find_raw(root: Path) -> list[str]:
     for place, folders, files in os.walk(root, followlinks=True, onerror=_stop):
         folders[:] = (name for name in folders if not name.startswith("."))
         visible = [Path(place, name) for name in files if not name.startswith(".")]
-        videos = [path for path in visible if path.suffix.lower() in VIDEOS]
+        videos = [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
         found += videos
         if not videos and Path(place) != root and sum(path.suffix.lower() in IMAGE_SUFFIXES for path in visible) > 1:
             found.append(Path(place))
     if not found:
-        raise ValueError(f"data {str(root)!r}: holds no videos ({', '.join(VIDEOS)}) and no folders of frames")
+        raise ValueError(f"data {str(root)!r}: holds no videos ({', '.join(VIDEO_SUFFIXES)}) and no folders of frames")
     return sorted(path.relative_to(root).as_posix() for path in found)
 
 
@@ -76,7 +73,7 @@ def clip_prefix(source: str) -> str:
 
 def _stem(source: str) -> str:
     path = PurePosixPath(source)
-    return str(path.with_suffix("") if path.suffix.lower() in VIDEOS else path)
+    return str(path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path)
 
 
 def _digest(text: str) -> str:
