@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from depthaware.data.prepare import (
@@ -52,7 +53,7 @@ from depthaware.media.atomic import whole_file
 from depthaware.media.video import Video, read_video
 from depthaware.training.options import option, required, run
 
-FREE = ("data", "output", "workers", "shards")  # options that may change when an output is resumed
+FREE = ("data", "output", "workers", "shards", "dry_run")  # options that may change when an output is resumed
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Options:
     test_share: float = option(0.1, "share of the identities in the test split, 0 to 1")
     workers: int = option(2, "number of processes")
     shards: float = option(0.0, "also pack the clips into WebDataset shards of at most this many MB; 0 for none")
+    dry_run: bool = option(False, "check everything, make the clips of the first video, keep nothing")
 
 
 def prepare(source: str, options: Options) -> Record:
@@ -159,8 +161,8 @@ def is_done(options: Options, source: str) -> bool:
     return path.exists() and load(path).stamp == stamp_of(Path(options.data, source))
 
 
-def open_output(options: Options, sources: Sequence[str]) -> Options:
-    """Make the output folder or check it; return the options with the layout, which stays when videos are added."""
+def check_output(options: Options, sources: Sequence[str]) -> Options:
+    """Check that the output folder can be begun or resumed; return the options with the layout, once chosen for all."""
     output, file = Path(options.output), Path(options.output, "options.json")
     if output.resolve().is_relative_to(Path(options.data).resolve()):
         raise ValueError(f"output {options.output!r}: is inside of data, where its clips would be taken for videos")
@@ -169,18 +171,27 @@ def open_output(options: Options, sources: Sequence[str]) -> Options:
     before = json.loads(file.read_text()) if file.exists() else {}
     if options.layout == "auto":
         options = replace(options, layout=before.get("layout") or choose_layout(sources))
-    fixed = {key: value for key, value in asdict(options).items() if key not in FREE}
-    for key, value in fixed.items():
+    for key, value in fixed(options).items():
         if before and before.get(key) != value:
             raise ValueError(
                 f"output {options.output!r}: was begun with {flag(key)} {before.get(key)}, now it is {value}"
             )
+    return options
+
+
+def open_output(options: Options) -> None:
+    """Make the output folder, or clear what a killed run left in it."""
+    output = Path(options.output)
     (output / ".done").mkdir(parents=True, exist_ok=True)
     for leftover in output.rglob(".*.part"):
         leftover.unlink()
-    with whole_file(file) as part:
-        part.write_text(json.dumps(fixed, indent=1) + "\n")
-    return options
+    with whole_file(output / "options.json") as part:
+        part.write_text(json.dumps(fixed(options), indent=1) + "\n")
+
+
+def fixed(options: Options) -> dict[str, object]:
+    """Options that may not change when an output is resumed."""
+    return {key: value for key, value in asdict(options).items() if key not in FREE}
 
 
 def check(options: Options) -> None:
@@ -233,10 +244,25 @@ def summary(
         yield f"dropped  {len(each)} x {reason}, {sum(each):.1f} minutes"
 
 
+def try_first(options: Options, sources: Sequence[str]) -> None:
+    """Make the clips of the first video in a folder that is deleted afterwards."""
+    with TemporaryDirectory() as folder:
+        trial = replace(options, output=folder)
+        open_output(trial)
+        record = prepare(sources[0], trial)
+    made, lost = len(record.clips), len(record.dropped)
+    print(printable(f"dry run: {len(sources)} videos, named as in {options.layout}"))
+    print(printable(f"{record.source}: {made} clips, {lost} dropped; nothing was written"))
+
+
 def main(options: Options) -> None:
     check(options)
     sources, output = find_raw(Path(options.data)), Path(options.output)
-    options = open_output(options, sources)
+    options = check_output(options, sources)
+    if options.dry_run:
+        try_first(options, sources)
+        return
+    open_output(options)
     todo = [source for source in sources if not is_done(options, source)]
     done = sorted(set(sources).difference(todo))
     write_tables(output, done)  # a folder without a manifest, if this is stopped, would be read as all training clips

@@ -265,6 +265,18 @@ def test_a_video_that_fails_at_the_second_reading_is_named(cropped, monkeypatch)
         main(cropped)
 
 
+def test_a_dry_run_makes_the_first_video_and_writes_nothing(cropped, tmp_path, capsys):
+    main(replace(cropped, dry_run=True))
+    assert capsys.readouterr().out.splitlines()[1] == "p0/a.mp4: 1 clips, 0 dropped; nothing was written"
+    assert not (tmp_path / "out").exists()
+    main(cropped)
+    before = file_contents(tmp_path / "out")
+    with pytest.raises(ValueError, match="was begun with --size 32"):
+        main(replace(cropped, size=64, dry_run=True))
+    main(replace(cropped, dry_run=True))
+    assert file_contents(tmp_path / "out") == before
+
+
 def test_long_videos_are_divided_evenly_and_frames_picked(cropped, tmp_path):
     main(replace(cropped, max_seconds=0.8, min_seconds=0.3, fps=10))
     rows = table(tmp_path / "out" / "manifest.csv")
