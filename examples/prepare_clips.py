@@ -50,6 +50,7 @@ from depthaware.data.prepare.clip_records import (
 )
 from depthaware.data.prepare.raw_videos import clip_prefix
 from depthaware.media.atomic import whole_file
+from depthaware.media.resume import check_same_options
 from depthaware.media.video import Video, read_video
 from depthaware.training.options import option, required, run
 
@@ -171,11 +172,8 @@ def check_output(options: Options, sources: Sequence[str]) -> Options:
     before = json.loads(file.read_text()) if file.exists() else {}
     if options.layout == "auto":
         options = replace(options, layout=before.get("layout") or choose_layout(sources))
-    for key, value in fixed(options).items():
-        if before and before.get(key) != value:
-            raise ValueError(
-                f"output {options.output!r}: was begun with {flag(key)} {before.get(key)}, now it is {value}"
-            )
+    if before:
+        check_same_options(f"output {options.output!r}", before, fixed(options), flags=True)
     return options
 
 

@@ -271,7 +271,7 @@ def test_a_dry_run_makes_the_first_video_and_writes_nothing(cropped, tmp_path, c
     assert not (tmp_path / "out").exists()
     main(cropped)
     before = file_contents(tmp_path / "out")
-    with pytest.raises(ValueError, match="was begun with --size 32"):
+    with pytest.raises(ValueError, match="was created with --size 32, got --size 64"):
         main(replace(cropped, size=64, dry_run=True))
     main(replace(cropped, dry_run=True))
     assert file_contents(tmp_path / "out") == before
@@ -360,6 +360,6 @@ def test_a_wrong_option_is_one_line(cropped, tmp_path, monkeypatch, capsys, chan
 
 def test_an_output_is_not_resumed_under_other_options(cropped):
     main(cropped)
-    with pytest.raises(ValueError, match=r"was begun with --size 32, now it is 64"):
+    with pytest.raises(ValueError, match="was created with --size 32, got --size 64"):
         main(replace(cropped, size=64))
     main(replace(cropped, layout="folders", shards=1.0))  # what "auto" found; shards are made anew anyway
