@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import av
 import numpy as np
@@ -25,7 +26,7 @@ from skimage.transform import resize
 import depthaware
 from depthaware.data.prepare import find_raw, split_of
 from depthaware.data.prepare.clip_files import KEY_FRAMES
-from depthaware.data.prepare.raw_videos import clip_prefix
+from depthaware.data.prepare.raw_videos import LAYOUTS, clip_prefix
 from depthaware.evaluation import list_clips
 from depthaware.media.image import write_image
 from depthaware.media.video import read_video
@@ -356,6 +357,10 @@ def test_a_wrong_option_is_one_line(cropped, tmp_path, monkeypatch, capsys, chan
     assert end.value.code == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+def test_every_layout_can_be_chosen():
+    assert get_args(get_type_hints(Options)["layout"]) == ("auto", *LAYOUTS)
 
 
 def test_an_output_is_not_resumed_under_other_options(cropped):
