@@ -58,6 +58,7 @@ def test_a_sample_is_a_function_of_seed_and_index(data, seed, order, first):
 def test_samples_differ_by_seed_and_index(data):
     (pairs, triples), (other, _) = datasets(data), datasets(data, seed=1)
     assert not same(pairs[0], pairs[1]) and not same(pairs[0], other[0]) and not same(triples[0], triples[1])
+    assert not same(pairs[1], other[0])  # another seed is not a shifted index
 
 
 @settings(max_examples=60, deadline=None)

@@ -24,7 +24,7 @@ from skimage.data import astronaut
 from skimage.transform import resize
 
 import depthaware
-from depthaware.data.prepare import find_raw, split_of
+from depthaware.data.prepare import dlib_detector, find_raw, split_of
 from depthaware.data.prepare.clip_files import KEY_FRAMES
 from depthaware.data.prepare.raw_videos import LAYOUTS, clip_prefix
 from depthaware.evaluation import list_clips
@@ -147,6 +147,16 @@ def test_persons_are_in_one_split_and_rows_say_where_files_are(prepared):
     assert list(rows[0])[:8] == ["name", "kind", "split", "identity", "frames", "source", "start", "box"]
 
 
+@needs_dlib
+def test_the_largest_face_comes_first():
+    frame = next(iter(read_video(Path(depthaware.__file__).parent / "assets" / "driving.mp4"))).image
+    image = np.zeros((512, 768, 3), np.uint8)
+    image[:, 256:], image[:256, :256] = frame.repeat(2, 0).repeat(2, 1), frame
+    for shown in (image, image[:, ::-1]):
+        large, small = dlib_detector(512)(shown)
+        assert large.area > 2 * small.area
+
+
 # Cropped videos, which need no face detection.
 
 
@@ -204,6 +214,14 @@ def test_only_new_and_changed_videos_are_processed(cropped, tmp_path, capsys):
         f".done/{clip_prefix('p0/a.mp4')}.json",
         str(clip_of(Path(), rows["p0/a.mp4"])),
     }
+
+
+def test_a_video_that_was_replaced_by_one_of_the_same_size_is_processed_again(cropped, tmp_path, capsys):
+    main(cropped)
+    capsys.readouterr()
+    os.utime(tmp_path / "raw" / "p1" / "a.mp4", ns=(0, 1))
+    main(cropped)
+    assert "1/1 p1/a.mp4: 1 clips, 0 dropped" in capsys.readouterr().out
 
 
 def test_rows_are_of_videos_and_clips_that_are_still_there(cropped, tmp_path):

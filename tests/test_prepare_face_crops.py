@@ -64,6 +64,12 @@ def test_what_is_cropped_already_is_taken_whole():
     assert face_crop([Box(100, 100, 150, 150)], (256, 256), 1.8).side == 90
 
 
+def test_a_crop_has_more_room_above_the_face_than_below():
+    crop = face_crop([Box(450, 450, 550, 550)], (1000, 1400), 2.0)
+    assert crop.side == 200 and crop.left == 400  # centered
+    assert (450 - crop.top, crop.top + crop.side - 550) == (58, 42)
+
+
 def test_a_face_at_the_edge_has_no_crop():
     assert face_crop([Box(0, 100, 100, 200)], (400, 600), 1.2) is not None
     assert face_crop([Box(0, 100, 100, 200)], (400, 600), 2.2) is None

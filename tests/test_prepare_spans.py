@@ -1,6 +1,7 @@
 """Spans of frames in which one face stays in place."""
 
 import time
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthaware.data.prepare import Box, Detection, Shot, divide, find_spans
+from depthaware.data.prepare import Box, Detection, Shot, divide, find_shots, find_spans
 from depthaware.data.prepare.spans import overlap
+from depthaware.media.video import Frame
 
 laws = settings(max_examples=100, deadline=None, derandomize=True)
 
@@ -28,6 +30,26 @@ def shot_of(places: list[tuple[float, ...]], step: int = 5) -> Shot:
     """At each detection faces of 100 pixels with these left edges."""
     detections = [Detection(i * step, tuple(Box(x, 0, x + 100, 100) for x in row)) for i, row in enumerate(places)]
     return Shot(0, len(places) * step, tuple(detections))
+
+
+class GrayVideo(list):
+    """Frames of these gray levels, in [0, 1], at 25 a second."""
+
+    rate, size = Fraction(25), (50, 50)
+
+    def __init__(self, levels: list[float]) -> None:
+        images = [np.full((50, 50, 3), round(255 * level), np.uint8) for level in levels]
+        super().__init__(Frame(image, Fraction(i, 25)) for i, image in enumerate(images))
+
+
+def test_a_shot_ends_at_a_change_that_is_large_for_that_shot():
+    steady, shaking = [0.2] * 12, [0.2 + 0.06 * (i % 2) for i in range(12)]
+    for before, step, cuts in ((steady, 0.07, 0), (steady, 0.15, 1), (shaking, 0.15, 0), (shaking, 0.5, 1)):
+        shots, times = find_shots(GrayVideo([*before, *(before[-1] + step for _ in range(9))]), lambda image: (), 5)
+        assert [(shot.first, shot.last) for shot in shots] == ([(0, 12), (12, 21)] if cuts else [(0, 21)])
+        assert times == [Fraction(i, 25) for i in range(21)]
+        found = [detection.frame for shot in shots for detection in shot.detections]
+        assert found == ([0, 5, 10, 12, 17] if cuts else [0, 5, 10, 15, 20])  # the first frame, then 5 a second
 
 
 @laws

@@ -1,15 +1,16 @@
-"""Clips on disk: which frames are picked, and how clips are packed into shards."""
+"""Clips on disk: picked frames, measured motion, and the packing of clips into shards."""
 
 import shutil
 import tarfile
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 from clips import file_contents, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthaware.data.prepare import ShardSample, pick_frames, write_shards
+from depthaware.data.prepare import Crop, ShardSample, pick_frames, write_clip, write_shards
 from depthaware.media.video import Frame
 
 laws = settings(max_examples=100, deadline=None, derandomize=True)
@@ -24,6 +25,14 @@ def test_picked_frames_are_as_many_as_asked_and_none_twice(rate, fps, start):
     assert all(a < b for a, b in pairwise(times))
     if fps <= rate:
         assert all(0 <= time - Fraction(k, fps) < Fraction(1, rate) for k, time in enumerate(times))
+
+
+def test_motion_is_the_change_in_a_fifth_of_a_second(tmp_path):
+    frames = [Frame(np.full((64, 64, 3), 4 * i, np.uint8), Fraction(i, 25)) for i in range(26)]
+    clip = write_clip(tmp_path / "a.mp4", frames, Crop(0, 0, 64), size=32, rate=Fraction(25), fps=0)
+    assert clip == (26, 25, 20)
+    clip = write_clip(tmp_path / "b.mp4", frames[::5], Crop(0, 0, 64), size=32, rate=Fraction(5), fps=0)
+    assert clip == (6, 5, 20)
 
 
 @settings(laws, max_examples=20)
