@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from depthaware.data.prepare import choose_layout, find_raw, identity_of, split_of
 from depthaware.data.prepare.raw_videos import clip_prefix
 from depthaware.evaluation import list_clips
-from depthaware.media.formats import VIDEO_SUFFIXES
 
 laws = settings(max_examples=100, deadline=None, derandomize=True)
 
@@ -74,7 +73,7 @@ def test_no_two_sources_share_a_name():
     assert all("." not in name and "/" not in name and name.isascii() for name in names)
 
 
-@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
+@pytest.mark.parametrize("suffix", [".mp4", ".MOV", ".webm", ".mkv", ".avi", ".gif", ".m4v", ".ts"])
 def test_every_kind_of_video_is_prepared_and_listed(suffix, tmp_path):
     (tmp_path / f"a{suffix}").touch()
     assert find_raw(tmp_path) == [f"a{suffix}"]
