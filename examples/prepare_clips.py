@@ -249,8 +249,8 @@ def try_first(options: Options, sources: Sequence[str]) -> None:
         open_output(trial)
         record = prepare(sources[0], trial)
     made, lost = len(record.clips), len(record.dropped)
-    print(printable(f"dry run: {len(sources)} videos, named as in {options.layout}"))
-    print(printable(f"{record.source}: {made} clips, {lost} dropped; nothing was written"))
+    print(printable(f"{options.data}: {len(sources)} videos, named as in {options.layout}"))
+    print(printable(f"dry run: {record.source}: {made} clips, {lost} dropped; nothing was written"))
 
 
 def main(options: Options) -> None:

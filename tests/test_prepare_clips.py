@@ -286,7 +286,7 @@ def test_a_video_that_fails_at_the_second_reading_is_named(cropped, monkeypatch)
 
 def test_a_dry_run_makes_the_first_video_and_writes_nothing(cropped, tmp_path, capsys):
     main(replace(cropped, dry_run=True))
-    assert capsys.readouterr().out.splitlines()[1] == "p0/a.mp4: 1 clips, 0 dropped; nothing was written"
+    assert capsys.readouterr().out.splitlines()[1] == "dry run: p0/a.mp4: 1 clips, 0 dropped; nothing was written"
     assert not (tmp_path / "out").exists()
     main(cropped)
     before = file_contents(tmp_path / "out")

@@ -1,3 +1,0 @@
-"""Former place of `run`."""
-
-from .options import run as run
