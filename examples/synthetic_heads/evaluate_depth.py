@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from depthaware.training.stage1 import NETWORKS
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import disparity_to_depth
 from depthaware.media.image import to_uint8, write_image
 from depthaware.training.options import option, run
+from depthaware.training.stage1 import NETWORKS
 
 
 @dataclass(frozen=True)
