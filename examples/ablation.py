@@ -10,10 +10,7 @@ adds the missing runs; a row that was interrupted is trained from its start.
 
 import csv
 import json
-import platform
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ from depthaware.data.prepare.clip_files import write_clip
 from depthaware.data.prepare.face_crops import central_square
 from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, evaluate, list_clips, same_identity
 from depthaware.evaluation.ablation import Row, fill_page, table
+from depthaware.evaluation.machine import describe_machine
 from depthaware.inference.optimization import best_dtype
 from depthaware.media.atomic import whole_file
 from depthaware.media.video import read_video
@@ -358,17 +356,15 @@ class CachedReader(ClipReader):
 
 def machine(options: Options) -> dict[str, str]:
     """Commit, device, dtype and versions."""
-    git, device = ["git", "describe", "--always", "--dirty"], torch.device("cuda" if on_gpu(options) else "cpu")
-    found = (
-        shutil.which("git") and subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent).stdout
-    )
+    device = torch.device("cuda" if on_gpu(options) else "cpu")
     native = best_dtype(device) == torch.bfloat16
+    found = describe_machine(device, Path(__file__).parent)
     return {
-        "commit": (found or "").strip(),
-        "device": torch.cuda.get_device_name() if on_gpu(options) else f"CPU, {options.threads} threads",
+        "commit": found["commit"],
+        "device": found["device"] if on_gpu(options) else f"CPU, {options.threads} threads",
         "precision": options.precision if options.precision != "auto" else "bfloat16" if native else "float32",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        "python": found["python"],
+        "torch": found["torch"],
     }
 
 

@@ -1,143 +1,156 @@
-"""Make training clips of raw videos: a square around one face, held for the whole clip, with frequent key frames.
+"""Make training clips from raw videos: one face each, cropped to a square that stays in place, frequent key frames.
 
 python examples/prepare_clips.py --data RAW --output PREPARED
 
-Stop it whenever you like, add videos whenever you like: the same command goes on, and looks at nothing twice.
+It can be stopped, and videos can be added, at any time: the same command resumes and processes no video twice.
 """
 
 import json
-import multiprocessing
-import os
-import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from threading import Thread
+from tempfile import TemporaryDirectory
+from typing import Literal
 
-from depthaware.data.prepare.clip_files import Sample, write_clip, write_shards
-from depthaware.data.prepare.clip_records import (
-    Clip,
-    Dropped,
+from depthaware.data.prepare import (
+    Crop,
+    DroppedRow,
+    ManifestRow,
     Record,
+    ShardSample,
+    Span,
+    central_detector,
+    central_square,
+    choose_layout,
+    divide,
+    dlib_detector,
+    face_crop,
+    find_raw,
+    find_shots,
+    find_spans,
+    identity_of,
+    map_in_processes,
+    split_of,
+    write_clip,
+    write_shards,
+    write_tables,
+)
+from depthaware.data.prepare.clip_records import (
+    clip_path,
     drop,
     forget,
-    legible,
     load,
+    printable,
     record_path,
     save,
     stamp_of,
-    write_table,
 )
-from depthaware.data.prepare.face_crops import (
-    Crop,
-    Span,
-    central_face,
-    central_square,
-    divide,
-    face_crop,
-    face_finder,
-    find_shots,
-    find_spans,
-)
-from depthaware.data.prepare.raw_videos import LAYOUTS, choose_layout, clip_prefix, find_raw, identity_of, split_of
+from depthaware.data.prepare.raw_videos import clip_prefix
 from depthaware.media.atomic import whole_file
+from depthaware.media.resume import check_same_options
 from depthaware.media.video import Video, read_video
-from depthaware.training.options import run
+from depthaware.training.options import option, required, run
 
-FREE = ("data", "output", "workers", "shards")  # options that may change when an output is gone on with
+FREE = ("data", "output", "workers", "shards", "dry_run")  # options that may change when an output is resumed
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is made of what."""
+    """Input, output, and the choice of clips."""
 
-    data: str = "raw"  # folder of videos, or of folders of frames
-    output: str = "prepared"
-    layout: str = "auto"  # how names tell persons: auto, voxceleb, hdtf, celebv or folders
-    cropped: bool = False  # the videos are face crops already: no search for faces
-    size: int = 256  # side of the clips
-    fps: float = 0.0  # frames a second to pick; 0 keeps them all
-    margin: float = 1.8  # side of the square to that of all places of the face
-    min_seconds: float = 1.0
-    max_seconds: float = 20.0  # longer ones are divided
-    min_side: int = 192  # of the square, in pixels of the source
-    min_motion: float = 1.0  # mean change of a pixel in a fifth of a second, of 255
-    min_overlap: float = 0.3  # of the face with its mean place: when it is less, a new clip begins
-    looks: float = 5.0  # for faces, a second
-    look_side: int = 480  # shorter side of the picture that is searched: faces from 80 / look_side of it are found
-    test_share: float = 0.1  # of the persons
-    workers: int = 2  # processes
-    shards: float = 0.0  # MB; also pack the clips into WebDataset shards of at most this size
+    data: str = required(
+        "a folder of videos, or of folders of frames", "take VoxCeleb, HDTF, CelebV-HQ or your own, see docs/data.md"
+    )
+    output: str = option("prepared", "folder for the clips; if it exists, an output of the same options is resumed")
+    layout: Literal["auto", "voxceleb", "hdtf", "celebv", "folders"] = option(
+        "auto", "naming scheme that tells the identities; auto takes the first that 90 % of the names follow"
+    )
+    cropped: bool = option(False, "the videos are face crops already: take their central square, detect nothing")
+    size: int = option(256, "side of the clips in pixels, even, 32 or more")
+    fps: float = option(0.0, "frames per second to pick; 0 keeps all frames")
+    margin: float = option(1.8, "side of the square relative to the box around all places of the face, 1 or more")
+    min_seconds: float = option(1.0, "drop clips that are shorter")
+    max_seconds: float = option(20.0, "divide clips that are longer; at least twice --min-seconds")
+    min_side: int = option(192, "drop clips whose square is smaller, in pixels of the source")
+    min_motion: float = option(1.0, "drop clips whose pixels change less in a fifth of a second, of 255")
+    min_overlap: float = option(0.3, "intersection over union with the face's mean place below which a new clip begins")
+    detections_per_second: float = option(5.0, "how often faces are detected")
+    detection_side: int = option(
+        480, "shorter side of the image for detection, in pixels; faces are found from 80 / this of that side on"
+    )
+    test_share: float = option(0.1, "share of the identities in the test split, 0 to 1")
+    workers: int = option(2, "number of processes")
+    shards: float = option(0.0, "also pack the clips into WebDataset shards of at most this many MB; 0 for none")
+    dry_run: bool = option(False, "check everything, make the clips of the first video, keep nothing")
 
 
 def prepare(source: str, options: Options) -> Record:
     """Make the clips of one source."""
-    output = Path(options.output)
+    output, path = Path(options.output), Path(options.data, source)
     forget(output, source)
-    find = central_face if options.cropped else face_finder(options.look_side)
-    record = Record(source, stamp_of(Path(options.data, source)))
+    detect = central_detector if options.cropped else dlib_detector(options.detection_side)
+    record = Record(source, stamp_of(path))
     identity = identity_of(source, options.layout)
     if identity is None:
         return save(output, drop(record, 0, 0, f"no identity: not named as in {options.layout}"))
-    path = Path(options.data, source)
     try:
         video = read_video(path)
-        shots, times = find_shots(video, find, options.looks)
+        shots, times = find_shots(video, detect, options.detections_per_second)
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
         return save(output, drop(record, 0, 0, f"unreadable: {reason}"))
     spans = [span for shot in shots for span in find_spans(shot, options.min_overlap)]
     try:
-        return save(output, cut(record, video, spans, times, identity, options))
-    except ValueError as error:  # it was readable a moment ago
+        return save(output, write_clips(record, video, spans, times, identity, options))
+    except ValueError as error:  # it could be read before
         raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
-def cut(
+def write_clips(
     record: Record, video: Video, spans: Sequence[Span], times: Sequence[Fraction], identity: str, options: Options
 ) -> Record:
-    """Write what is good of the spans, in one pass over the video, and note why the rest is not."""
+    """Write the usable spans, decoding the video once, and record the reason for the others."""
     split, frames, position = split_of(identity, options.test_share), iter(video), 0
     folder = Path(options.output, split, "clips")
     folder.mkdir(parents=True, exist_ok=True)
-    for part in parts(spans, video.rate, options):
+    for part in divide_usable(spans, video.rate, options):
         start, seconds = (round(float(x), 3) for x in (times[part.first], (part.last - part.first) / video.rate))
-        crop, reason = frame_it(part, seconds, video.size, options)
+        crop, reason = choose_crop(part, seconds, video.size, options)
         if crop is None:
             record = drop(record, start, seconds, reason)
             continue
         name = f"{clip_prefix(record.source)}_{len(record.clips):03d}"
-        piece = islice(frames, part.first - position, part.last - position)
-        done = write_clip(folder / f"{name}.mp4", piece, crop, size=options.size, rate=video.rate, fps=options.fps)
+        path, piece = folder / f"{name}.mp4", islice(frames, part.first - position, part.last - position)
+        clip = write_clip(path, piece, crop, size=options.size, rate=video.rate, fps=options.fps)
         position = part.last
-        if done.motion < options.min_motion:
-            (folder / f"{name}.mp4").unlink()
+        if clip.motion < options.min_motion:
+            path.unlink()
             record = drop(record, start, seconds, "still")
             continue
-        seconds = round(float(done.frames / done.rate), 3)
+        seconds = round(float(clip.frames / clip.rate), 3)
         box = f"{crop.left} {crop.top} {crop.side}"
-        clip = Clip(name, "clip", split, identity, done.frames, record.source, start, box, seconds)
-        record = record._replace(clips=(*record.clips, clip))
+        row = ManifestRow(name, "clip", split, identity, clip.frames, record.source, start, box, seconds)
+        record = record._replace(clips=(*record.clips, row))
     return record
 
 
-def parts(spans: Iterable[Span], rate: Fraction, options: Options) -> Iterator[Span]:
+def divide_usable(spans: Iterable[Span], rate: Fraction, options: Options) -> Iterator[Span]:
+    """Divide the long spans that can be used, and pass on the others."""
     longest = max(1, int(options.max_seconds * rate))
     for span in spans:
         yield from [span] if span.reason else divide(span, longest)
 
 
-def frame_it(part: Span, seconds: float, size: tuple[int, int], options: Options) -> tuple[Crop | None, str]:
-    """The square for a part, or why there is none."""
+def choose_crop(part: Span, seconds: float, size: tuple[int, int], options: Options) -> tuple[Crop | None, str]:
+    """Return the square for a part, or None and the reason."""
     if part.reason:
         return None, part.reason
     if seconds < options.min_seconds:
         return None, "too short"
-    boxes = [look.faces[0] for look in part.looks]
+    boxes = [detection.faces[0] for detection in part.detections]
     crop = central_square(size) if options.cropped else face_crop(boxes, size, options.margin)
     if crop is None:
         return None, "at the edge"
@@ -149,8 +162,8 @@ def is_done(options: Options, source: str) -> bool:
     return path.exists() and load(path).stamp == stamp_of(Path(options.data, source))
 
 
-def begin(options: Options, sources: Sequence[str]) -> Options:
-    """Check the output folder, or make it; returns the options with a layout that stays when videos are added."""
+def check_output(options: Options, sources: Sequence[str]) -> Options:
+    """Check that the output folder can be begun or resumed; return the options with the layout, once chosen for all."""
     output, file = Path(options.output), Path(options.output, "options.json")
     if output.resolve().is_relative_to(Path(options.data).resolve()):
         raise ValueError(f"output {options.output!r}: is inside of data, where its clips would be taken for videos")
@@ -159,107 +172,64 @@ def begin(options: Options, sources: Sequence[str]) -> Options:
     before = json.loads(file.read_text()) if file.exists() else {}
     if options.layout == "auto":
         options = replace(options, layout=before.get("layout") or choose_layout(sources))
-    fixed = {key: value for key, value in asdict(options).items() if key not in FREE}
-    for key, value in fixed.items():
-        if before and before.get(key) != value:
-            flag = "--" + key.replace("_", "-")
-            raise ValueError(f"output {options.output!r}: was begun with {flag} {before.get(key)}, now it is {value}")
-    (output / ".done").mkdir(parents=True, exist_ok=True)
-    for leftover in output.rglob(".*.part"):
-        leftover.unlink()
-    with whole_file(file) as part:
-        part.write_text(json.dumps(fixed, indent=1) + "\n")
+    if before:
+        check_same_options(f"output {options.output!r}", before, fixed(options), flags=True)
     return options
 
 
+def open_output(options: Options) -> None:
+    """Make the output folder, or clear what a killed run left in it."""
+    output = Path(options.output)
+    (output / ".done").mkdir(parents=True, exist_ok=True)
+    for leftover in output.rglob(".*.part"):
+        leftover.unlink()
+    with whole_file(output / "options.json") as part:
+        part.write_text(json.dumps(fixed(options), indent=1) + "\n")
+
+
+def fixed(options: Options) -> dict[str, object]:
+    """Options that may not change when an output is resumed."""
+    return {key: value for key, value in asdict(options).items() if key not in FREE}
+
+
 def check(options: Options) -> None:
-    """Raise one line on an option that cannot be."""
-    known = ("auto", *LAYOUTS)
+    """Raise one line for an option that is out of range."""
     rules = (
-        ("layout", options.layout in known, f"one of {', '.join(known)}"),
         ("size", options.size >= 32 and options.size % 2 == 0, "an even number from 32 on, as H.264 needs"),
         ("fps", options.fps >= 0, "0 or more"),
         ("margin", options.margin >= 1, "1 or more"),
-        ("looks", options.looks > 0, "more than 0"),
-        ("look_side", options.look_side >= 80, "80 or more, the smallest face that is found"),
+        ("detections_per_second", options.detections_per_second > 0, "more than 0"),
+        ("detection_side", options.detection_side >= 80, "80 or more, the smallest face that is found"),
         ("max_seconds", options.max_seconds >= 2 * options.min_seconds, "twice --min-seconds or more"),
         ("min_overlap", 0 <= options.min_overlap < 1, "0 to 1"),
         ("test_share", 0 <= options.test_share <= 1, "0 to 1"),
         ("workers", options.workers >= 1, "1 or more"),
         ("shards", options.shards >= 0, "0 or more megabytes"),
     )
-    for name, good, expected in rules:
-        if not good:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag}: expected {expected}, got {getattr(options, name)}")
+    for name, valid, expected in rules:
+        if not valid:
+            raise ValueError(f"{flag(name)}: expected {expected}, got {getattr(options, name)}")
 
 
-# All of it.
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
-def work(todo: Sequence[str], options: Options) -> Iterator[Record]:
-    """Records as they come, made by several processes; alone, it is done right here."""
-    if options.workers == 1 or len(todo) < 2:
-        yield from (prepare(source, options) for source in todo)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(options.workers, len(todo)), mp_context=context, initializer=end_with_parent) as pool:
-        futures = [pool.submit(prepare, source, options) for source in todo]
-        try:
-            yield from (future.result() for future in as_completed(futures))
-        except BrokenExecutor as error:
-            raise ValueError("a worker died, perhaps for want of memory; what is done is kept, so try again") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """A worker ends at once, and without a word, on Ctrl-C and when the process that started it was killed."""
-
-    def wait() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-            os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    Thread(target=wait, daemon=True).start()
-
-
-def write_tables(options: Options, sources: Iterable[str]) -> tuple[list[Clip], list[Dropped]]:
-    """Write, and return, the rows of these sources; clips that somebody has deleted are left out."""
+def pack(options: Options, clips: Sequence[ManifestRow]) -> None:
+    """Write the shards of both splits."""
     output = Path(options.output)
-    records = [load(record_path(output, source)) for source in sources]
-    clips = [
-        clip
-        for record in records
-        for clip in record.clips
-        if (output / clip.split / "clips" / f"{clip.name}.mp4").exists()
-    ]
-    dropped = [row for record in records for row in record.dropped]
-    write_table(output / "manifest.csv", Clip._fields, clips)
-    write_table(output / "dropped.csv", Dropped._fields, dropped)
-    return clips, dropped
-
-
-def finish(options: Options, sources: Sequence[str]) -> None:
-    """The tables and shards, from the records of all sources."""
-    output = Path(options.output)
-    clips, dropped = write_tables(options, sources)
-    print(legible("\n".join(summary(clips, dropped, len(sources), options))))
-    if not clips:
-        reason = next((reason for reason, _ in Counter(row.reason for row in dropped).most_common(1)), "deleted")
-        raise ValueError(f"data {options.data!r}: gave no clip; most often: {reason}")
-    for split in ("train", "test") if options.shards else ():
-        folder = output / split / "clips"
+    for split in ("train", "test"):
         samples = [
-            Sample(folder / f"{clip.name}.mp4", clip.identity, split, clip.frames, clip.source)
+            ShardSample(clip_path(output, clip), clip.identity, split, clip.frames, clip.source)
             for clip in clips
             if clip.split == split
         ]
         print(f"{split}: {write_shards(output / split / 'shards', samples, options.shards)} shards")
 
 
-def summary(clips: Sequence[Clip], dropped: Sequence[Dropped], sources: int, options: Options) -> Iterator[str]:
+def summary(
+    clips: Sequence[ManifestRow], dropped: Sequence[DroppedRow], sources: int, options: Options
+) -> Iterator[str]:
     yield f"{options.output}: {sources} videos, named as in {options.layout}"
     for split in ("train", "test"):
         own = [clip for clip in clips if clip.split == split]
@@ -272,19 +242,40 @@ def summary(clips: Sequence[Clip], dropped: Sequence[Dropped], sources: int, opt
         yield f"dropped  {len(each)} x {reason}, {sum(each):.1f} minutes"
 
 
+def try_first(options: Options, sources: Sequence[str]) -> None:
+    """Make the clips of the first video in a folder that is deleted afterwards."""
+    with TemporaryDirectory() as folder:
+        trial = replace(options, output=folder)
+        open_output(trial)
+        record = prepare(sources[0], trial)
+    made, lost = len(record.clips), len(record.dropped)
+    print(printable(f"{options.data}: {len(sources)} videos, named as in {options.layout}"))
+    print(printable(f"dry run: {record.source}: {made} clips, {lost} dropped; nothing was written"))
+
+
 def main(options: Options) -> None:
     check(options)
-    sources = find_raw(Path(options.data))
-    options = begin(options, sources)
+    sources, output = find_raw(Path(options.data)), Path(options.output)
+    options = check_output(options, sources)
+    if options.dry_run:
+        try_first(options, sources)
+        return
+    open_output(options)
     todo = [source for source in sources if not is_done(options, source)]
     done = sorted(set(sources).difference(todo))
-    write_tables(options, done)  # a folder without a manifest, if this is stopped, would be read as one of train clips
+    write_tables(output, done)  # a folder without a manifest, if this is stopped, would be read as all training clips
     if done:
         print(f"{len(done)} of {len(sources)} videos are done already")
-    for count, record in enumerate(work(todo, options), 1):
-        good, bad = len(record.clips), len(record.dropped)
-        print(legible(f"{count}/{len(todo)} {record.source}: {good} clips, {bad} dropped"), flush=True)
-    finish(options, sources)
+    for count, record in enumerate(map_in_processes(prepare, todo, options, workers=options.workers), 1):
+        made, lost = len(record.clips), len(record.dropped)
+        print(printable(f"{count}/{len(todo)} {record.source}: {made} clips, {lost} dropped"), flush=True)
+    clips, dropped = write_tables(output, sources)
+    print(printable("\n".join(summary(clips, dropped, len(sources), options))))
+    if not clips:
+        reason = next((reason for reason, _ in Counter(row.reason for row in dropped).most_common(1)), "deleted")
+        raise ValueError(f"data {options.data!r}: gave no clip; most often: {reason}")
+    if options.shards:
+        pack(options, clips)
 
 
 if __name__ == "__main__":

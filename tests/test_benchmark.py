@@ -1,13 +1,17 @@
 """The benchmark compares like with like, and its page shows what it measured."""
 
 import json
+import subprocess
 
 import benchmark_tables
 import pytest
 import torch
-from benchmark import Options, Reference, in_batches, peak_megabytes, time_parts, time_variants
+from benchmark import Options, in_batches, time_parts, time_variants
+from measurement import peak_megabytes
+from reference_path import Reference
 
 from depthaware import DaGAN
+from depthaware.evaluation.machine import describe_machine
 
 
 @pytest.fixture
@@ -20,7 +24,7 @@ def turned_on(tiny_model) -> DaGAN:
 
 
 @torch.inference_mode()
-def test_the_reference_draws_what_the_model_draws(turned_on):
+def test_the_reference_gives_the_frames_of_the_model(turned_on):
     source, driving = torch.rand(1, 3, 64, 64), torch.rand(3, 3, 64, 64)
     expected = turned_on.drive(turned_on.encode_source(source), turned_on.detect_keypoints(driving))
     torch.testing.assert_close(Reference(turned_on, source)(driving), expected)
@@ -52,3 +56,22 @@ def test_the_page_shows_the_figures_of_its_files():
     assert measured
     for file in measured:
         assert f"commit {json.loads(file.read_text())['machine']['commit']}" in page
+
+
+def test_the_machine_is_described_with_the_commit_of_the_script(tmp_path):
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert describe_machine("cpu", tmp_path)["commit"] == ""
+    script = tmp_path / "script.py"
+    script.touch()
+    git("init")
+    git("add", "script.py")
+    git("commit", "--message", "first")
+    found = describe_machine("cpu", tmp_path)
+    assert found["commit"] == git("rev-parse", "--short", "HEAD")
+    assert found["device"] == "cpu" and torch.__version__.startswith(found["torch"]) and found["processor"]
+    assert found["threads"] == str(torch.get_num_threads())
+    script.write_text("print()")
+    assert describe_machine("cpu", tmp_path)["commit"].endswith("-dirty")

@@ -1,4 +1,4 @@
-"""What synthetic_heads.py calls the truth is true, by laws that do not ask how it renders."""
+"""The ground truth of synthetic_heads.py is consistent, by laws that do not depend on the renderer."""
 
 import av
 import numpy as np
@@ -10,11 +10,11 @@ from evaluate_depth import Options as Evaluation
 from evaluate_depth import load_depth, main, mean_head, predict, read_truth, score
 from head_renderer import Stage, pixel_rays, trace_pyramid
 from head_shape import MOUTH, Expression
-from synthetic_heads import Clip, Options, draw_camera, draw_motion, render_clip, write_clip
+from synthetic_heads import Options, RenderedClip, draw_camera, draw_motion, render_clip, write_clip
 from synthetic_heads import main as synthesize
 from torch import Tensor
 
-from depthaware.data.pairs import Clips
+from depthaware.data import Clips
 from depthaware.geometry import backproject, invert_pose, normalized_to_pixel, pose_matrix, project
 from depthaware.media.image import read_image
 from depthaware.warp import warp
@@ -23,7 +23,7 @@ QUICK = dict(size=64, samples=1, threads=1)
 
 
 @pytest.fixture(scope="module", params=[1, 5])
-def stiff(request) -> Clip:
+def stiff(request) -> RenderedClip:
     """A clip in which nothing changes but the head's pose, and that quickly."""
     return render_clip(request.param, Options(frames=3, size=64, speech=0.0, blinks=0.0, rotation=120.0))
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def portrait():
-    """Renders a head that looks at the camera with a given expression; and says where points of the head fall."""
+    """Renderer of a head that faces the camera, function from points of the head to pixels, and the person."""
     rng = np.random.default_rng(7)
     K, place = draw_camera(rng, 96)
     pose = pose_matrix(torch.zeros(1, 3), place[None])[0]
@@ -54,11 +54,11 @@ def portrait():
 # Geometry
 
 
-def moved(clip: Clip, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
+def moved(clip: RenderedClip, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
     """Depth (S, S) that the points of frame i have in frame j, where they fall (1, S, S, 2), which ones are there."""
     depth, masks = torch.from_numpy(clip.depth[i])[None, None], torch.from_numpy(clip.mask)[:, None, None].float()
     T = clip.motion.pose[j][None] @ invert_pose(clip.motion.pose[i][None])
-    assert (T[0, :3, :3] - torch.eye(3)).norm() > 0.1  # the laws are not about standing still
+    assert (T[0, :3, :3] - torch.eye(3)).norm() > 0.1  # the head has moved
     points = backproject(depth, clip.K[None])
     grid = project(points, clip.K[None], T)
     there = (masks[i, 0, 0] == 1) & (warp(masks[j], grid)[0, 0] == 1)
@@ -67,7 +67,7 @@ def moved(clip: Clip, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_the_points_of_one_frame_lie_on_the_surface_of_another(stiff):
-    """Lifted, moved with the head and projected, they have the depth that the other frame has there."""
+    """Back-projected, moved with the head and projected, they have the depth of the other frame."""
     depth, grid, there = moved(stiff, 0, 2)
     found = warp(torch.from_numpy(stiff.depth[2])[None, None], grid)[0, 0]
     error = ((depth - found).abs() / depth)[there]
@@ -75,11 +75,11 @@ def test_the_points_of_one_frame_lie_on_the_surface_of_another(stiff):
     assert error.median() < 1e-3 and error.quantile(0.9) < 5e-3
 
 
-def test_the_picture_of_one_frame_is_found_in_another(stiff):
+def test_the_image_of_one_frame_is_found_in_another(stiff):
     _, grid, there = moved(stiff, 0, 2)
     earlier, later = (torch.from_numpy(stiff.images[i]).permute(2, 0, 1)[None] / 255 for i in (0, 2))
-    seen, still = ((image - earlier).abs().mean(1)[0][there].mean() for image in (warp(later, grid), later))
-    assert seen < 0.45 * still  # light stays where it is while the head turns, so that it cannot be 0
+    warped, still = ((image - earlier).abs().mean(1)[0][there].mean() for image in (warp(later, grid), later))
+    assert warped < 0.45 * still  # light stays where it is while the head turns, so that it cannot be 0
 
 
 def test_the_pose_says_where_the_head_is(stiff):
@@ -117,7 +117,7 @@ def test_an_open_mouth_is_a_hollow_and_leaves_the_upper_face_alone(portrait):
     nose, _ = pixel(0, 0.045, -0.11)
     assert np.array_equal(shut.image[:nose], gaping.image[:nose])
     assert not np.array_equal(shut.image[nose:], gaping.image[nose:])
-    chin = [int(picture.mask[:, middle[1]].nonzero()[0].max()) for picture in (shut, gaping)]
+    chin = [int(frame.mask[:, middle[1]].nonzero()[0].max()) for frame in (shut, gaping)]
     assert chin[1] > chin[0] + 2
 
 
@@ -169,7 +169,7 @@ def test_the_recipes_read_what_was_written(folder):
     )
 
 
-def test_key_frames_come_every_twelve_frames_and_nothing_looks_ahead(tmp_path):
+def test_key_frames_come_every_twelve_frames_without_b_frames(tmp_path):
     clip = render_clip(0, Options(frames=1, **QUICK))
     clip = clip._replace(images=np.stack([np.roll(clip.images[0], 2 * i, axis=1) for i in range(26)]))
     write_clip(tmp_path, "a", clip)
@@ -180,7 +180,7 @@ def test_key_frames_come_every_twelve_frames_and_nothing_looks_ahead(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [dict(size=50), dict(samples=3), dict(test_share=2.0), dict(clips=0)])
-def test_what_cannot_be_rendered_is_refused(wrong, tmp_path):
+def test_wrong_options_are_refused(wrong, tmp_path):
     with pytest.raises(ValueError, match="expected"):
         synthesize(Options(output=str(tmp_path), **wrong))
     assert not list(tmp_path.iterdir())
@@ -202,7 +202,7 @@ def test_the_truth_is_perfect_at_any_scale_and_a_flat_card_is_not(folder):
     assert inside_out.abs_rel > flat.abs_rel > prior.abs_rel and prior.spearman > 0.3  # heads are alike
 
 
-def test_any_weights_with_depth_are_measured(folder, tiny_weights, tmp_path, capsys):
+def test_any_weights_with_depth_are_evaluated(folder, tiny_weights, tmp_path, capsys):
     run = tmp_path / "run"
     few = dict(images=4, batch=2, size=64, hold_out=0, threads=1)
     train_depth.main(train_depth.Options(data=str(folder), output=str(run), **few))

@@ -1,1 +1,26 @@
-"""Training data: clips, random access to their frames, pairs and triples, augmentation, preparation."""
+"""Training data: clips, random access to their frames, pairs and triples, batches, augmentation, shards."""
+
+from .augment import ColorMap, color_map, random_color_map
+from .clips import Clips
+from .frames import VideoIndex, crop_square, index_video, read_clip, read_frames
+from .pairs import FramePairs, FrameTriples, batches
+from .shards import ShardIndex, TarMember, find_shards, index_shards
+
+__all__ = [
+    "Clips",
+    "ColorMap",
+    "FramePairs",
+    "FrameTriples",
+    "ShardIndex",
+    "TarMember",
+    "VideoIndex",
+    "batches",
+    "color_map",
+    "crop_square",
+    "find_shards",
+    "index_shards",
+    "index_video",
+    "random_color_map",
+    "read_clip",
+    "read_frames",
+]

@@ -1,4 +1,4 @@
-"""Random changes of color, as one affine map for all frames of a sample."""
+"""Random color changes, as one affine map for all frames of a sample."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 
 
 class ColorMap(NamedTuple):
-    """Color -> matrix @ color + offset.
+    """Affine map of colors: color -> matrix @ color + offset.
 
     Attributes:
         matrix: (3, 3).
@@ -19,7 +19,7 @@ class ColorMap(NamedTuple):
     offset: np.ndarray
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 (n, H, W, 3) -> float32 (n, 3, H, W) in [0, 1]."""
+        """Map uint8 (n, H, W, 3) to float32 (n, 3, H, W), clamped to [0, 1]."""
         planes = np.ascontiguousarray(frames.transpose(0, 3, 1, 2), dtype=np.float32)
         matrix, offset = (self.matrix / 255).astype(np.float32), self.offset.astype(np.float32)
         result = np.empty_like(planes)
@@ -33,20 +33,20 @@ class ColorMap(NamedTuple):
 
 
 def color_map(brightness: float, contrast: float, saturation: float, hue: float, mean: np.ndarray) -> ColorMap:
-    """Brightness, contrast, saturation and hue, one after the other, without clamping in between.
+    """Compose changes of brightness, contrast, saturation and hue, in this order, without clamping in between.
 
     Args:
         brightness: factor on the colors.
-        contrast: factor on what differs from the mean gray.
-        saturation: factor on what differs from the pixel's own luma.
-        hue: turn of the colors around the gray axis, in turns. torchvision means by its hue a turn of the H of HSV;
-            this is the rotation nearest to that which is linear, and keeps a color's distance from gray.
+        contrast: factor on the difference from the mean gray.
+        saturation: factor on the difference from the pixel's own luma.
+        hue: rotation of the colors around the gray axis, in turns. torchvision rotates the H of HSV instead; this is
+            the linear rotation nearest to it, and keeps a color's distance from gray.
         mean: (3,), mean color of the sample, in [0, 1].
     """
     gray = np.outer(np.ones(3), LUMA)
     scale, shift = brightness * contrast, (1 - contrast) * brightness * (LUMA @ mean)
     matrix = _rotation(hue) @ (saturation * np.eye(3) + (1 - saturation) * gray)
-    return ColorMap(matrix * scale, np.full(3, shift))  # gray stays gray in the matrix, and so the shift
+    return ColorMap(matrix * scale, np.full(3, shift))  # the matrix keeps gray, and so the shift
 
 
 def _rotation(turns: float) -> np.ndarray:
@@ -57,13 +57,13 @@ def _rotation(turns: float) -> np.ndarray:
 
 
 def random_color_map(rng: np.random.Generator, frames: np.ndarray, strength: float = 0.1) -> ColorMap:
-    """Brightness, contrast, saturation by a factor of 1 ± `strength`, hue by ± `strength` turns.
+    """Draw brightness, contrast and saturation factors in 1 ± `strength`, and a hue rotation of ± `strength` turns.
 
     Args:
-        rng: where the four numbers come from.
-        frames: uint8 (n, H, W, 3), all that will be changed alike.
+        rng: source of the four random numbers.
+        frames: uint8 (n, H, W, 3), the frames of one sample, which are changed alike.
         strength: 0.1 in the paper.
     """
-    mean = frames[:, ::4, ::4].mean(axis=(0, 1, 2)) / 255  # a sixteenth of the pixels will do
+    mean = frames[:, ::4, ::4].mean(axis=(0, 1, 2)) / 255  # a sixteenth of the pixels is enough
     brightness, contrast, saturation = 1 + rng.uniform(-strength, strength, 3)
     return color_map(brightness, contrast, saturation, rng.uniform(-strength, strength), mean)

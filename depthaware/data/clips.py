@@ -1,4 +1,4 @@
-"""Training clips: their frames by name and number, as squares, out of memory or by seeking in the file."""
+"""Training clips: their frames by name and number, as squares, from memory or by seeking in the file."""
 
 import warnings
 from collections import defaultdict
@@ -6,62 +6,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from ..evaluation import Clip, ClipReader, list_clips
-from ..media.image import Image, find_images, read_image, to_rgb
-from .frames import VideoIndex, index_video, read_frames
-from .shards import Shards, find_shards, index_shards
+from ..media.image import find_images, read_image
+from .frames import VideoIndex, crop_square, index_video, read_frames
+from .shards import ShardIndex, find_shards, index_shards
 
-LOOKED_AT = 1000  # clips before a run begins; each takes some milliseconds
-
-
-def square(image: Image, size: int) -> np.ndarray:
-    """The central square of a picture, area-averaged to `size`."""
-    height, width, _ = image.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    crop = np.ascontiguousarray(image[top : top + side, left : left + side])
-    if side == size:
-        return crop
-    frame = av.VideoFrame.from_ndarray(crop, format="rgb24")
-    return VideoReformatter().reformat(frame, size, size, interpolation="AREA", threads=1).to_ndarray()
-
-
-def read_clip(path: Path, size: int, every: int = 1) -> np.ndarray:
-    """Every `every`-th frame of a clip: (T, size, size, 3) uint8."""
-    reformatter = VideoReformatter()
-    with av.open(path) as container:
-        frames = enumerate(container.decode(video=0))
-        return np.stack([square(to_rgb(frame, reformatter), size) for i, frame in frames if i % every == 0])
+MAX_CHECKED = 1000  # clips that `check` opens before a run; each takes some milliseconds
 
 
 class Clips:
-    """Clips of one split: frames by name.
+    """Clips of one split, with random access to their frames by name and number.
 
-    A clip is decoded whole into memory when it is first wanted, while there is room; frames of the others are read by
-    seeking to the key frame before them, so prepare large data with many key frames (``-g 12 -bf 0``). Samples come
-    at random, and so nothing is gained by throwing clips out for others. Both ways give the same frames.
+    A clip is decoded whole into memory when it is first read, as long as there is room; frames of the other clips are
+    read by seeking to the key frame before them, so large data should be encoded with frequent key frames
+    (``-g 12 -bf 0``). Samples are random, so evicting clips in favor of others would gain nothing. Both ways give the
+    same frames.
 
     Args:
-        data: folder as `depthaware.evaluation.list_clips` takes it: videos, folders of frames, or manifest.csv. Or
-            WebDataset's tars, see `index_shards`: a folder of them, or a pattern like ``shards/*.tar``. It may be any
-            URL that fsspec knows (``https://``, ``s3://``, ...); then each clip is fetched as a range of bytes.
-        size: side of the frames.
+        data: folder as in [`list_clips`][depthaware.evaluation.list_clips]: videos, folders of frames, or manifest.csv.
+            Or WebDataset tars, see [`index_shards`][depthaware.data.index_shards]: a folder of them, or a pattern like
+            ``shards/*.tar``. It may be any URL that fsspec supports (``https://``, ``s3://``, ...); each clip is then
+            fetched as a range of bytes.
+        size: side of the frames in pixels.
         split: of the manifest, if there is one.
-        hold_out: leave out this many identities (the last by name), to validate on.
+        hold_out: number of identities (the last by name) to leave out for validation.
         held_out: take those identities instead of the others.
-        cache_gb: memory for decoded clips, per process.
+        cache_gb: memory for decoded clips, in GB per process.
 
     Attributes:
-        names: of the clips, sorted.
-        by_identity: the names of each identity's clips, both sorted.
-        dropped: clip -> why a sample from it had to be skipped.
+        names: names of the clips, sorted.
+        by_identity: identity -> the names of its clips, both sorted.
+        dropped: clip -> why a sample from it was skipped.
 
     Raises:
-        ValueError: if there are no clips, or too few identities to hold out so many.
+        ValueError: if there are no clips, or fewer identities than `hold_out` + 1.
     """
 
     def __init__(
@@ -75,50 +55,63 @@ class Clips:
         cache_gb: float = 2.0,
     ) -> None:
         self.data, self.size, self.cache_gb = data, size, cache_gb
-        self._footage = ClipReader(data, size)
+        self._reader = ClipReader(data, size)
         shards = find_shards(data)
-        clips, self._members = index_shards(shards, split) if shards else Shards(list_clips(data, split), {})
+        clips, self._members = index_shards(shards, split) if shards else ShardIndex(list_clips(data, split), {})
         self.by_identity = _choose(clips, hold_out, held_out, str(data))
         self.names = sorted(name for names in self.by_identity.values() for name in names)
         self.dropped: dict[str, str] = {}
         self._indices: dict[str, VideoIndex | Sequence[Path]] = {}
-        self._kept: dict[str, np.ndarray] = {}
-        self._broken: set[str] = set()
+        self._cached: dict[str, np.ndarray] = {}
+        self._damaged: set[str] = set()
 
     def check(self, least: int = 2) -> dict[str, str]:
-        """Look once into every clip, without decoding, and return `dropped`: those with less than `least` frames too.
+        """Open every clip once, without decoding it, and note the unusable ones in `dropped`.
 
-        Of many clips only `LOOKED_AT`, evenly spread, and of those on a server none: a run should begin at once, and
-        skips the others when it meets them.
+        At most `MAX_CHECKED` clips are opened, evenly spread, and none on a server, so that a run starts at once; it
+        skips other unusable clips when it meets them.
+
+        Args:
+            least: number of frames below which a clip is unusable.
+
+        Returns:
+            `dropped`.
 
         Raises:
-            ValueError: if none is left.
+            ValueError: if no clip is usable.
         """
         if any("://" in member.url for member in self._members.values()):
             return self.dropped
-        for name in self.names[:: -(-len(self.names) // LOOKED_AT)]:
+        for name in self.names[:: -(-len(self.names) // MAX_CHECKED)]:
             try:
                 self.expect(name, least)
             except (ValueError, OSError) as error:
                 self.dropped[name] = self.reason(error)
         if len(self.dropped) == len(self.names):
-            raise self.nothing_left(self.dropped)
+            raise self.no_usable_clip(self.dropped)
         return self.dropped
 
     def length(self, name: str) -> int:
-        """Number of frames of a clip."""
+        """Count the frames of a clip."""
         index = self._index(name)
         return len(index.times if isinstance(index, VideoIndex) else index)
 
     def expect(self, name: str, least: int) -> int:
-        """The length of a clip, which must be at least this many frames."""
+        """Return the length of a clip; raise `ValueError` if it is less than `least` frames."""
         length = self.length(name)
         if length < least:
             raise ValueError(f"has {length} frame{'s' * (length != 1)}, expected at least {least}")
         return length
 
     def read(self, name: str, indices: Sequence[int]) -> np.ndarray:
-        """Frames of a clip: (n, size, size, 3) uint8.
+        """Read frames of a clip.
+
+        Args:
+            name: one of `names`.
+            indices: frame numbers from 0, in any order, repetitions allowed.
+
+        Returns:
+            uint8 (n, size, size, 3).
 
         Raises:
             ValueError: if there are no such frames, or they cannot be decoded.
@@ -128,31 +121,31 @@ class Clips:
             raise ValueError(f"{name}: has {length} frames, expected one of number {bad[0]}")
         if self._has_room(name):
             try:
-                self._kept[name] = self._decode(name, range(length))
-            except ValueError:  # some frame of it is damaged: perhaps none of those wanted
-                self._broken.add(name)
-        if name in self._kept:
-            return self._kept[name][list(indices)]
+                self._cached[name] = self._decode(name, range(length))
+            except ValueError:  # one of its frames is damaged, perhaps none of `indices`
+                self._damaged.add(name)
+        if name in self._cached:
+            return self._cached[name][list(indices)]
         return self._decode(name, indices)
 
     def drop(self, name: str, error: Exception) -> None:
-        """Note why a sample was skipped, and say so the first time: a loader's workers keep their own notes."""
+        """Note why a sample was skipped, with a warning the first time (once in each worker of a loader)."""
         if name not in self.dropped:
             self.dropped[name] = self.reason(error)
             warnings.warn(f"{self.data}: skipping {name}: {self.dropped[name]}", stacklevel=2)
 
     def reason(self, error: Exception) -> str:
-        """What went wrong, in one line."""
-        return self._footage.reason(error)
+        """Describe an error in one line."""
+        return self._reader.reason(error)
 
-    def nothing_left(self, dropped: dict[str, str]) -> ValueError:
-        """The error for when no clip can be used."""
+    def no_usable_clip(self, dropped: dict[str, str]) -> ValueError:
+        """Make the error that says that no clip is usable, with the first three reasons."""
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(dropped.items())[:3])
         return ValueError(f"data {str(self.data)!r}: none of its {len(self.names)} clips can be used: {reasons}")
 
     def _index(self, name: str) -> VideoIndex | Sequence[Path]:
         if name not in self._indices:
-            if name not in self._members and (path := self._footage.find(name)).is_dir():
+            if name not in self._members and (path := self._reader.find(name)).is_dir():
                 self._indices[name] = find_images(path)
             else:
                 with self._open(name) as file:
@@ -160,25 +153,26 @@ class Clips:
         return self._indices[name]
 
     def _open(self, name: str) -> BinaryIO:
-        return self._members[name].open() if name in self._members else open(self._footage.find(name), "rb")
+        return self._members[name].open() if name in self._members else open(self._reader.find(name), "rb")
 
     def _has_room(self, name: str) -> bool:
-        if name in self._kept or name in self._broken:
+        if name in self._cached or name in self._damaged:
             return False
-        used = sum(clip.nbytes for clip in self._kept.values())
+        used = sum(clip.nbytes for clip in self._cached.values())
         return used + self.length(name) * self.size**2 * 3 <= self.cache_gb * 1e9
 
     def _decode(self, name: str, indices: Sequence[int]) -> np.ndarray:
         index = self._index(name)
         if isinstance(index, VideoIndex):
             with self._open(name) as file:
-                squares = {n: square(image, self.size) for n, image in read_frames(file, index, indices)}
+                squares = {n: crop_square(image, self.size) for n, image in read_frames(file, index, indices)}
         else:
-            squares = {n: square(read_image(index[n]), self.size) for n in set(indices)}
+            squares = {n: crop_square(read_image(index[n]), self.size) for n in set(indices)}
         return np.stack([squares[n] for n in indices])
 
 
 def _choose(clips: Sequence[Clip], hold_out: int, held_out: bool, data: str) -> dict[str, list[str]]:
+    """Group clips by identity, and take the identities that are held out or the others."""
     groups: dict[str, list[str]] = defaultdict(list)
     for clip in clips:
         groups[clip.identity].append(clip.name)

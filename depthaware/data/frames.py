@@ -1,25 +1,26 @@
-"""Frames of a video by number: indexed once without decoding, then had by seeking, with little decoded in vain."""
+"""Random access to the frames of a video: indexed once without decoding, then read by seeking."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import av
+import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from ..media.formats import VIDEO_FORMATS
 from ..media.image import Image, to_rgb
-
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif"  # none that fetch from elsewhere
 
 
 class VideoIndex(NamedTuple):
-    """What frames a video has.
+    """Frames of a video and the places to seek to.
 
     Attributes:
-        times: of presentation, rising, in units of the stream; frame n is the one shown at times[n].
-        keys: times of the frames at which decoding may begin; without any it begins with the file, and counts.
+        times: presentation times, increasing, in units of the stream; frame n is the one shown at times[n].
+        keys: times of the key frames. If empty, decoding starts with the file and `times` are frame numbers.
     """
 
     times: Sequence[int]
@@ -27,17 +28,20 @@ class VideoIndex(NamedTuple):
 
 
 def index_video(file: BinaryIO) -> VideoIndex:
-    """Find the frames of a video without decoding it.
+    """Find the frames of a video without decoding it (except where its container has no times).
+
+    Args:
+        file: open for reading and seeking.
 
     Raises:
-        ValueError: if it is no video, or the file is cut short.
+        ValueError: if it is not a video, or the file is cut short.
     """
     with _open(file) as (container, stream):
         packets = [packet for packet in container.demux(stream) if packet.size]
         kind = container.format.name.partition(",")[0]
-        told = stream.frames if kind == "mov" else 0
-        if told > len(packets) or any(packet.is_corrupt for packet in packets):
-            raise ValueError(f"is cut short, {len(packets)} of {told or 'its'} frames are there")
+        declared = stream.frames if kind == "mov" else 0
+        if declared > len(packets) or any(packet.is_corrupt for packet in packets):
+            raise ValueError(f"is cut short, {len(packets)} of {declared or 'its'} frames are there")
     shown = [packet for packet in packets if not packet.is_discard]
     times = sorted({packet.pts for packet in shown if packet.pts is not None})
     keys = sorted({packet.pts for packet in packets if packet.is_keyframe and packet.pts is not None})
@@ -52,7 +56,15 @@ def _count(file: BinaryIO) -> int:
 
 
 def read_frames(file: BinaryIO, index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
-    """Number and picture of these frames, each once, in rising order.
+    """Decode frames by number; of what lies between key frames only what they depend on is decoded.
+
+    Args:
+        file: open for reading and seeking.
+        index: of the same file.
+        wanted: frame numbers from 0, in any order.
+
+    Yields:
+        Number and image, uint8 (H, W, 3), of each wanted frame once, in increasing order.
 
     Raises:
         ValueError: if one of them cannot be decoded.
@@ -73,6 +85,7 @@ def read_frames(file: BinaryIO, index: VideoIndex, wanted: Sequence[int]) -> Ite
 
 
 def _key_before(index: VideoIndex, number: int) -> int:
+    """Time of the last key frame up to a frame; -1 if there is none."""
     place = bisect_right(index.keys, index.times[number]) - 1
     return index.keys[place] if place >= 0 else -1
 
@@ -80,18 +93,18 @@ def _key_before(index: VideoIndex, number: int) -> int:
 def _decode_from(
     container: av.container.InputContainer, stream: av.VideoStream, index: VideoIndex, key: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Times and frames from a key frame on."""
+    """Yield times and frames from a key frame on."""
     if not index.keys:
         yield from enumerate(container.decode(stream))
         return
-    for goal in (key, index.keys[0]):  # where B-frames abound a container may jump too far
+    for goal in (key, index.keys[0]):  # with many B-frames the container may seek too far
         container.seek(goal, stream=stream)
         packets = container.demux(stream)
         first = next(packets)
         if first.is_keyframe and first.pts is not None and first.pts <= key:
             break
     else:
-        raise ValueError("cannot be sought in")
+        raise ValueError("cannot be seeked in")
     for packet in chain([first], packets):
         yield from ((frame.pts, frame) for frame in packet.decode() if frame.pts is not None)
 
@@ -100,7 +113,7 @@ def _decode_from(
 def _open(file: BinaryIO) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     file.seek(0)
     try:
-        with av.open(file, "r", metadata_errors="ignore", options={"format_whitelist": _FORMATS}) as container:
+        with av.open(file, "r", metadata_errors="ignore", options={"format_whitelist": VIDEO_FORMATS}) as container:
             if not container.streams.video:
                 raise ValueError("has no video")
             stream = container.streams.video[0]
@@ -108,3 +121,40 @@ def _open(file: BinaryIO) -> Iterator[tuple[av.container.InputContainer, av.Vide
             yield container, stream
     except (av.FFmpegError, OSError) as error:
         raise ValueError("damaged, cut short, or not a video that can be read") from error
+
+
+def crop_square(image: Image, size: int) -> np.ndarray:
+    """Crop the central square of an image and area-average it to `size`.
+
+    Args:
+        image: uint8 (H, W, 3).
+        size: side in pixels.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
+    height, width, _ = image.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    crop = np.ascontiguousarray(image[top : top + side, left : left + side])
+    if side == size:
+        return crop
+    frame = av.VideoFrame.from_ndarray(crop, format="rgb24")
+    return VideoReformatter().reformat(frame, size, size, interpolation="AREA", threads=1).to_ndarray()
+
+
+def read_clip(path: Path, size: int, every: int = 1) -> np.ndarray:
+    """Decode a whole clip.
+
+    Args:
+        path: of a video.
+        size: side of the frames in pixels.
+        every: keep every n-th frame, from the first on.
+
+    Returns:
+        uint8 (T, size, size, 3).
+    """
+    reformatter = VideoReformatter()
+    with av.open(path) as container:
+        frames = enumerate(container.decode(video=0))
+        return np.stack([crop_square(to_rgb(frame, reformatter), size) for i, frame in frames if i % every == 0])

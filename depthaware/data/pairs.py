@@ -9,26 +9,30 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from .augment import ColorMap, random_color_map
-from .clips import Clips, read_clip
-
-__all__ = ["Clips", "FramePairs", "FrameTriples", "batches", "read_clip"]
+from .clips import Clips
 
 Rng = np.random.Generator
 
 
 class FramePairs(Dataset):
-    """Endless pairs of a source and a driving frame of one clip.
+    """Endless dataset of pairs of a source and a driving frame of one clip.
 
-    Sample `index` is drawn by ``np.random.default_rng([seed, index])`` alone: a person with equal chance, one of their
-    clips, then two different frames, all alike likely. So it is the same whatever was read before, on any rank and in
-    any worker, and a run resumes by starting at a later index. Clips that cannot be read are drawn again.
+    Sample `index` depends on ``np.random.default_rng([seed, index])`` alone, which draws an identity, one of its clips,
+    and two different frames, each uniformly. So it does not depend on earlier reads, the rank or the worker, and a run
+    resumes by starting at a later index. An unreadable clip is dropped and another one drawn.
+
+    A sample is ``(source, driving)``, each float32 (3, S, S) in [0, 1], with S the size of `clips`.
 
     Args:
-        clips: where the frames come from.
-        seed: for other samples.
-        candidates: of so many drivers the one that differs most from the source is kept: most pairs of a talking head
-            hardly move, and teach little.
-        augment: flip every other pair, and change its colors, alike for both frames (see `random_color_map`).
+        clips: source of the frames.
+        seed: another seed gives other samples.
+        candidates: number of driving frames drawn, at least 1. The one that differs most from the source is kept, since
+            most pairs of a talking head hardly move and contribute little to training.
+        augment: flip half of the pairs, and change their colors, identically for both frames (see
+            [`random_color_map`][depthaware.data.random_color_map]).
+
+    Raises:
+        ValueError: if `candidates` is less than 1; when a sample is read, if no clip is usable.
     """
 
     def __init__(self, clips: Clips, *, seed: int = 0, candidates: int = 1, augment: bool = True) -> None:
@@ -43,24 +47,30 @@ class FramePairs(Dataset):
 
     def _choose(self, name: str, length: int, rng: Rng) -> np.ndarray:
         source = int(rng.integers(length))
-        drivers = (source + rng.integers(1, length, self.candidates)) % length
-        frames = self.clips.read(name, [source, *drivers.tolist()])
+        driving = (source + rng.integers(1, length, self.candidates)) % length
+        frames = self.clips.read(name, [source, *driving.tolist()])
         return frames if len(frames) == 2 else frames[[0, 1 + int(_motion(frames[0], frames[1:]).argmax())]]
 
 
 class FrameTriples(Dataset):
-    """Endless triples of a frame and an earlier and a later one.
+    """Endless dataset of triples of an earlier, a middle and a later frame of one clip.
 
-    Drawn like `FramePairs`, with the same law. Without `min_motion` both are equally far away, 1 to `max_gap` frames.
+    Sample `index` depends on the seed and the index alone, as in [`FramePairs`][depthaware.data.FramePairs]. Without
+    `min_motion` the outer frames are equally far from the middle one, 1 to `max_gap` frames.
+
+    A sample is ``(earlier, target, later)``, each float32 (3, S, S) in [0, 1], with S the size of `clips`.
 
     Args:
-        clips: where the frames come from.
-        seed: for other samples.
-        max_gap: in frames.
-        min_motion: if positive, take on either side the nearest frame whose mean absolute difference to the middle one
-            (gray in [0, 1], at an eighth of the size) reaches this, else the one that differs most. A small baseline
-            lets the pose collapse.
-        augment: as in `FramePairs`; and half of all triples run backwards.
+        clips: source of the frames.
+        seed: another seed gives other samples.
+        max_gap: largest distance to the middle frame, in frames, at least 1.
+        min_motion: if positive, take on either side the nearest frame whose mean absolute difference from the middle
+            one (gray in [0, 1], at an eighth of the size) reaches this, or the one that differs most. With a small
+            baseline the pose network may collapse.
+        augment: as in `FramePairs`; moreover half of the triples are reversed in time.
+
+    Raises:
+        ValueError: if `max_gap` is less than 1; when a sample is read, if no clip is usable.
     """
 
     def __init__(
@@ -92,14 +102,14 @@ class FrameTriples(Dataset):
         return window[[middle - before, middle, middle + after]]
 
     def _nearest(self, frames: np.ndarray) -> int:
-        """Number of the first frame that moved enough from frame 0, or of the one that moved most."""
+        """Index of the first frame that differs enough from frame 0, or else of the one that differs most."""
         motion = _motion(frames[0], frames[1:])
         enough = np.flatnonzero(motion >= self.min_motion)
         return 1 + int(enough[0] if len(enough) else motion.argmax())
 
 
 def _draw(clips: Clips, rng: Rng, least: int, choose: Callable[[str, int, Rng], np.ndarray]) -> np.ndarray:
-    """Frames (n, S, S, 3) of the first clip drawn that can be read."""
+    """Draw clips until one can be read, and return the frames (n, S, S, 3) chosen from it."""
     failed: dict[str, str] = {}
     identities = list(clips.by_identity)
     while len(failed) < len(clips.names):
@@ -110,7 +120,7 @@ def _draw(clips: Clips, rng: Rng, least: int, choose: Callable[[str, int, Rng], 
         except (ValueError, OSError) as error:
             clips.drop(name, error)
             failed[name] = clips.reason(error)
-    raise clips.nothing_left(failed)
+    raise clips.no_usable_clip(failed)
 
 
 def _motion(frame: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -136,22 +146,26 @@ def _to_tensors(frames: np.ndarray, rng: Rng, augment: bool) -> tuple[Tensor, ..
 def batches(
     dataset: Dataset, batch: int, *, start: int = 0, stop: int, rank: int = 0, world: int = 1, workers: int = 0
 ) -> Iterator[tuple[Tensor, ...]]:
-    """This rank's parts of the whole batches of samples `start` to `stop`.
+    """Iterate over this rank's share of the batches of samples `start` to `stop`.
 
-    Step k of all ranks together is made of the samples from start + k batch on, of which each rank has a contiguous
-    part; what is left over at the end makes no batch.
+    Step k of all ranks together consists of the `batch` samples from start + k batch on, of which each rank has a
+    contiguous share; an incomplete last batch is left out.
 
     Args:
         dataset: `FramePairs` or `FrameTriples`.
-        batch: samples in a step, of all ranks together.
-        start: the first sample.
-        stop: the end, not included.
-        rank: of this process.
+        batch: samples in a step, of all ranks together; a multiple of `world`.
+        start: index of the first sample.
+        stop: end of the samples, exclusive.
+        rank: of this process, from 0.
         world: number of processes.
-        workers: processes that read ahead for this one; they share out `cache_gb`.
+        workers: processes that read ahead for this rank; `cache_gb` is divided among them.
+
+    Yields:
+        The frames of a step: for pairs source and driving, for triples earlier, target and later, each
+        (batch / world, 3, S, S) in [0, 1].
 
     Raises:
-        ValueError: if a batch cannot be shared out evenly; later, if no clip can be used.
+        ValueError: if a batch cannot be divided evenly; while iterating, if no clip is usable.
     """
     if batch < 1 or batch % world:
         raise ValueError(f"batch: expected a multiple of the {world} processes, got {batch}")
@@ -161,23 +175,23 @@ def batches(
         dataset,
         batch_sampler=(list(range(first, first + share)) for first in firsts),
         num_workers=workers,
-        worker_init_fn=_share_cache,
-        generator=torch.Generator(),  # else a number is drawn from the recipe's, and a resumed run goes another way
+        worker_init_fn=_divide_cache,
+        generator=torch.Generator(),  # else a number is drawn from the global generator, and a resumed run diverges
         pin_memory=torch.cuda.is_available(),
     )
-    return _one_line(loader)
+    return _with_short_errors(loader)
 
 
-def _one_line(loader: DataLoader) -> Iterator[tuple[Tensor, ...]]:
+def _with_short_errors(loader: DataLoader) -> Iterator[tuple[Tensor, ...]]:
     try:
         yield from map(tuple, loader)
     except ValueError as error:
         if "in DataLoader worker process" not in str(error):
             raise
-        # A worker sends its whole traceback as the message.
+        # A worker's message is its whole traceback, whose last line is the error.
         raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from None
 
 
-def _share_cache(_: int) -> None:
+def _divide_cache(_: int) -> None:
     worker: Any = get_worker_info()
     worker.dataset.clips.cache_gb /= worker.num_workers

@@ -1,4 +1,4 @@
-"""Clips in tar files as WebDataset lays them out: KEY.mp4 beside KEY.json with the identity and the split."""
+"""Clips in WebDataset tars: KEY.mp4 beside KEY.json with the identity and the split."""
 
 import errno
 import io
@@ -13,16 +13,17 @@ from typing import IO, BinaryIO, NamedTuple
 from fsspec.core import url_to_fs
 
 from ..evaluation import Clip
-from ..evaluation.clip_reader import MANIFEST, VIDEOS
+from ..evaluation.clip_reader import MANIFEST
+from ..media.formats import VIDEO_SUFFIXES
 
-About = dict[str, object]  # what the JSON beside a clip says
+Metadata = dict[str, object]  # content of the JSON beside a clip
 
 
-class Member(NamedTuple):
-    """Where a file lies in a tar.
+class TarMember(NamedTuple):
+    """Byte range of a file in a tar.
 
     Attributes:
-        url: of the tar, or its path.
+        url: URL or path of the tar.
         offset: of the file's first byte.
         size: in bytes.
     """
@@ -32,28 +33,36 @@ class Member(NamedTuple):
     size: int
 
     def open(self) -> BinaryIO:
-        """The file, in memory; of a tar on a server this range of bytes alone is fetched."""
+        """Read the file into memory; from a server only this range of bytes is fetched."""
         with _as_os_error(self.url):
-            system, path = url_to_fs(self.url)  # afresh, since no connection survives into a loader's workers
+            system, path = url_to_fs(self.url)  # anew, since connections do not survive a fork into a loader's workers
             return io.BytesIO(system.cat_file(path, self.offset, self.offset + self.size))
 
 
-class Shards(NamedTuple):
-    """What some tars hold.
+class ShardIndex(NamedTuple):
+    """Clips found in tars.
 
     Attributes:
-        clips: by name.
-        members: name -> where the clip lies.
+        clips: sorted by name.
+        members: name of a clip -> its byte range.
     """
 
     clips: list[Clip]
-    members: dict[str, Member]
+    members: dict[str, TarMember]
 
 
 def find_shards(data: str | Path) -> list[str]:
-    """The tars of a folder, or under a pattern that ends in .tar, perhaps on a server; none if it is neither.
+    """Find tars in a folder or by a pattern.
 
-    A folder with manifest.csv is read by that, whatever tars are in it: they do not know its splits.
+    Args:
+        data: a folder, or a path, URL or glob pattern that ends in ``.tar``.
+
+    Returns:
+        Paths or URLs, sorted; none if `data` is something else, or a folder with manifest.csv, whose tars may not know
+        its splits.
+
+    Raises:
+        OSError: if a server fails.
     """
     if (Path(data) / MANIFEST).is_file():
         return []
@@ -67,51 +76,56 @@ def find_shards(data: str | Path) -> list[str]:
     return [system.unstrip_protocol(path) if "://" in str(data) else path for path in paths]
 
 
-def index_shards(urls: list[str], split: str = "train") -> Shards:
-    """Find the clips of a split; of a tar only the headers and the JSON are read.
+def index_shards(urls: list[str], split: str = "train") -> ShardIndex:
+    """Find the clips of a split; of each tar only the headers and the JSON files are read.
 
-    A clip without JSON is in every split, and its identity is the key up to a ``#``.
+    A clip without JSON is in every split, and its identity is its key up to a ``#``.
+
+    Args:
+        urls: of the tars, see [`find_shards`][depthaware.data.find_shards].
+        split: "all" for every clip.
 
     Raises:
-        ValueError: if a tar is cut short, or a key appears twice or has a dot, or JSON is not as it should be, or there
-            are no clips.
+        ValueError: if a tar is cut short, a key appears twice or has a dot, a JSON file is not an object, or there are
+            no clips.
+        OSError: if a server fails.
     """
     clips: dict[str, Clip] = {}
-    members: dict[str, Member] = {}
+    members: dict[str, TarMember] = {}
     for url in urls:
-        for key, member, about in _index(url):
+        for key, member, metadata in _index(url):
             if key in members:
                 raise ValueError(f"{url}: has {key!r}, which {members[key].url} has too, expected every key once")
             members[key] = member
-            if split in ("all", about.get("split", split)):
-                clips[key] = Clip(key, str(about.get("identity", key.partition("#")[0])))
+            if split in ("all", metadata.get("split", split)):
+                clips[key] = Clip(key, str(metadata.get("identity", key.partition("#")[0])))
     if not clips:
         raise ValueError(f"{', '.join(urls[:3])}: expected clips of split {split!r}, found none")
-    return Shards(sorted(clips.values()), {key: members[key] for key in clips})
+    return ShardIndex(sorted(clips.values()), {key: members[key] for key in clips})
 
 
-@cache  # clips that are held out, and those for sample sheets, are of the same tars
-def _index(url: str) -> list[tuple[str, Member, About]]:
-    videos: dict[str, Member] = {}
-    about: dict[str, About] = {}
+@cache  # training and held-out clips come from the same tars
+def _index(url: str) -> list[tuple[str, TarMember, Metadata]]:
+    videos: dict[str, TarMember] = {}
+    metadata: dict[str, Metadata] = {}
     dotted: dict[str, str] = {}
     for name, content in _members(url):
         folder, slash, file = name.rpartition("/")
         stem, _, suffix = file.partition(".")  # as WebDataset has it, at the first dot
         key = folder + slash + stem
         if isinstance(content, dict):
-            about[key] = content
-        elif f".{suffix.lower()}" in VIDEOS:
+            metadata[key] = content
+        elif f".{suffix.lower()}" in VIDEO_SUFFIXES:
             videos[key] = content
         else:
             dotted[key] = name
-    if lost := [name for key, name in dotted.items() if key not in videos]:  # else it is more of a sample, like a mask
+    if lost := [name for key, name in dotted.items() if key not in videos]:  # else it belongs to a sample, like a mask
         raise ValueError(f"{url}: {lost[0]}: a key ends at the first dot, expected none before the suffix")
-    return [(key, video, about.get(key, {})) for key, video in videos.items()]
+    return [(key, video, metadata.get(key, {})) for key, video in videos.items()]
 
 
-def _members(url: str) -> Iterator[tuple[str, Member | About]]:
-    """Names of videos and of JSON files, and where those lie, and what these say."""
+def _members(url: str) -> Iterator[tuple[str, TarMember | Metadata]]:
+    """Yield the name of each video with its byte range, and of each JSON file with its content."""
     with _as_os_error(url):
         system, path = url_to_fs(url)
         try:
@@ -121,9 +135,9 @@ def _members(url: str) -> Iterator[tuple[str, Member | About]]:
                     if not member.isfile() or file_name.startswith("."):
                         continue
                     if file_name.partition(".")[2] == "json":
-                        yield member.name, _label(tar.extractfile(member), f"{url}: {member.name}")
-                    elif file_name.lower().endswith(VIDEOS):
-                        yield member.name, Member(url, member.offset_data, member.size)
+                        yield member.name, _read_json(tar.extractfile(member), f"{url}: {member.name}")
+                    elif file_name.lower().endswith(VIDEO_SUFFIXES):
+                        yield member.name, TarMember(url, member.offset_data, member.size)
                 file.seek(tar.offset)  # type: ignore[attr-defined]
                 if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes half a header for the end
                     raise tarfile.ReadError("unexpected end of data")
@@ -131,19 +145,19 @@ def _members(url: str) -> Iterator[tuple[str, Member | About]]:
             raise ValueError(f"{url}: is cut short, or no tar file ({error})") from error
 
 
-def _label(file: IO[bytes] | None, where: str) -> About:
+def _read_json(file: IO[bytes] | None, where: str) -> Metadata:
     try:
-        label = json.load(file)  # type: ignore[arg-type]
+        content = json.load(file)  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{where} is not JSON ({error})") from error
-    if not isinstance(label, dict):
-        raise ValueError(f"{where}: expected a JSON object, got {type(label).__name__}")
-    return label
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}: expected a JSON object, got {type(content).__name__}")
+    return content
 
 
 @contextmanager
 def _as_os_error(url: str) -> Iterator[None]:
-    """Errors that are a file system's own, such as aiohttp's, in one line as those of other files."""
+    """Turn errors of a file system's client, such as aiohttp's, into an `OSError` of one line."""
     try:
         yield
     except (OSError, ValueError, ImportError):

@@ -1,5 +1,6 @@
 """Model evaluation against two baselines: the copied source and the driving frame itself."""
 
+from .. import submodules
 from .clip_reader import Clip, ClipReader, list_clips
 from .folder import Report, evaluate_to_folder
 from .metric_specs import METRICS, Features, MetricSpec, Scorer
@@ -35,3 +36,5 @@ __all__ = [
     "same_identity",
     "summarize",
 ]
+
+__getattr__ = submodules(__name__)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..media.image import IMAGE_SUFFIXES, Fit, Image, fit_square, read_image
+from ..media.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..media.image import Fit, Image, fit_square, read_image
 from ..media.video import Frame, read_video
 
-VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 MANIFEST = "manifest.csv"
 
 
@@ -44,7 +44,7 @@ def list_clips(folder: str | Path, split: str = "test") -> list[Clip]:
         return _read_manifest(folder / MANIFEST, split)
     clips = [Clip(name, Path(name).name.partition("#")[0] if "#" in name else name) for name in sorted(_scan(folder))]
     if not clips:
-        raise ValueError(f"data {str(folder)!r}: found no clips ({', '.join(VIDEOS)}) and no folders of frames")
+        raise ValueError(f"data {str(folder)!r}: found no clips ({', '.join(VIDEO_SUFFIXES)}) and no folders of frames")
     return clips
 
 
@@ -73,7 +73,7 @@ def _scan(folder: Path) -> dict[str, Path]:
         below = path.relative_to(folder)
         if any(part.startswith(".") for part in below.parts):
             continue
-        if path.suffix.lower() in VIDEOS and path.is_file():
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
             found[below.as_posix()] = path
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             found[below.parent.as_posix()] = path.parent
@@ -101,15 +101,15 @@ class ClipReader:
 
     def find(self, name: str) -> Path:
         """Find the path of a clip: `name`, `name`.mp4 or a folder `name`, in the folder or below it."""
-        for candidate in (self.folder / name, *(self.folder / f"{name}{suffix}" for suffix in VIDEOS)):
+        for candidate in (self.folder / name, *(self.folder / f"{name}{suffix}" for suffix in VIDEO_SUFFIXES)):
             if candidate.is_file() or (candidate.is_dir() and candidate != self.folder):
                 return candidate
         if self._index is None:
             self._index = {}
             for path in _scan(self.folder).values():
-                for key in (path.name, path.stem if path.suffix.lower() in VIDEOS else path.name):
+                for key in (path.name, path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name):
                     self._index.setdefault(key, set()).add(path)
-        bare = Path(name).stem if Path(name).suffix.lower() in VIDEOS else name
+        bare = Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
         found = sorted(self._index.get(name) or self._index.get(bare) or ())
         if len(found) != 1:
             several = f"found {len(found)}, {found[0]} and {found[1]}" if found else "found none"

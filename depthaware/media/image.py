@@ -17,13 +17,10 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from .atomic import whole_file
+from .formats import IMAGE_SUFFIXES, MEDIA_FORMATS
 
 Image = npt.NDArray[np.uint8]
 Fit = Literal["crop", "pad", "stretch"]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-# FFmpeg knows stranger formats too: text files as "video", play lists that fetch from the network.
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 
 
 @contextmanager
@@ -36,7 +33,9 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
         # FFmpeg takes "%03d" in the name of a picture for a pattern; bytes in memory have no name.
         source = io.BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
         try:
-            with av.open(source, "r", metadata_errors="ignore", options={"format_whitelist": _FORMATS}) as container:
+            with av.open(
+                source, "r", metadata_errors="ignore", options={"format_whitelist": MEDIA_FORMATS}
+            ) as container:
                 yield container
         except (av.FFmpegError, OSError) as error:
             raise ValueError(f"{path}: damaged, cut short, or neither an image nor a video that can be read") from error

@@ -1,18 +1,16 @@
-"""How fast DaGAN is: every part and the whole, against a path that does what the published inference loop does.
+"""Speed of DaGAN, of every part and of the whole, against a path that does the work of the published inference loop.
 
     python examples/benchmarks/benchmark.py --quick                       # the table in under 3 minutes on two cores
     python examples/benchmarks/benchmark.py --output docs/benchmarks/cpu.json
     python examples/benchmarks/benchmark.py --device cuda --output docs/benchmarks/gpu.json
 
-Variants take turns, so that whatever else the machine does falls on all of them; every figure is a median. The
-full-size network has random weights, which does not change its speed. `benchmark_tables.py` puts the JSON into
+Variants take turns, so that other load on the machine affects all of them; every figure is a median. The full-size
+network has random weights, which does not change its speed. `benchmark_tables.py` puts the JSON into the page
 docs/benchmarks.md.
 """
 
 import copy
-import ctypes
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,28 +18,27 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from benchmark_training import training_rates
-from measure_attention import resident
+from measurement import peak_megabytes, seconds
+from reference_path import Reference
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from depthaware import DaGAN, attention, optimize, read_image, read_video
+from depthaware import DaGAN, optimize, read_image, read_video
+from depthaware.evaluation.machine import describe_machine
 from depthaware.export.exporter import export
 from depthaware.export.runtimes import ExportedDaGAN
 from depthaware.inference.animator import animate_to_file
 from depthaware.inference.optimization import best_dtype, fold_batch_norms, use_phases
 from depthaware.media.image import fit_square
 from depthaware.media.video import write_video
-from depthaware.training.options import run
+from depthaware.training.options import option, run
 
 MEDIA = files("depthaware") / "assets"
 Table = dict[str, dict[str, float]]
@@ -50,59 +47,19 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Options:
-    """What is timed."""
+    """Device, sizes and repetitions."""
 
-    output: str = ""  # JSON file; nothing is written if empty
-    device: str = "cpu"
-    sizes: str = "256,512"  # of the full-size network; dagan-tiny is for 256
-    rounds: int = 5
-    threads: int = 2
-    compile: bool = False  # time compiled networks on a CPU, too
-    quick: bool = False  # 256 pixels, 2 rounds, no ONNX Runtime, no training
-
-
-class FullBlur(nn.Module):
-    """The anti-aliased down-sampling as published: blur every pixel, then keep one in `step` ** 2."""
-
-    def __init__(self, down: Any) -> None:
-        super().__init__()
-        self.step, self.weight = down.step, down.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        blurred = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2, groups=x.shape[1])
-        return blurred[..., :: self.step, :: self.step]
-
-
-def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.mT).softmax(dim=-1) @ value
-
-
-class Reference:
-    """Frame by frame in float32: the source encoded anew, all N x N attention weights, all scales of the disparity."""
-
-    def __init__(self, model: DaGAN, source_image: Tensor) -> None:
-        self.model, self.source_image = copy.deepcopy(model), source_image
-        self.model.kp_detector.down = FullBlur(model.kp_detector.down)  # type: ignore[assignment]
-        self.model.dense_motion.down = FullBlur(model.dense_motion.down)  # type: ignore[assignment]
-        self.kp_source, self.disparity = self.detect(source_image)
-
-    def detect(self, image: Tensor) -> tuple[Any, Tensor]:
-        assert self.model.depth_net is not None
-        disparity = self.model.depth_net(image)[0]
-        return self.model.kp_detector(image, disparity), disparity
-
-    def __call__(self, driving: Tensor) -> Tensor:
-        with mock.patch.object(attention, "attend", explicit_attention):
-            return torch.cat([self.frame(image) for image in driving.split(1)])
-
-    def frame(self, driving_image: Tensor) -> Tensor:
-        kp_driving, _ = self.detect(driving_image)
-        motion = self.model.dense_motion(self.source_image, self.kp_source, kp_driving)
-        return self.model.generator(self.source_image, self.disparity, motion).prediction
+    output: str | None = option(None, "JSON file for the figures; nothing is written if not given")
+    device: str = option("cpu", "device that is timed, such as cpu or cuda")
+    sizes: str = option("256,512", "image sizes of the full-size network, separated by commas; dagan-tiny is for 256")
+    rounds: int = option(5, "repetitions of every measurement")
+    threads: int = option(2, "threads of the CPU")
+    compile: bool = option(False, "time compiled networks on a CPU too; on a GPU they always are")
+    quick: bool = option(False, "256 pixels, 2 rounds, no ONNX Runtime, no training")
 
 
 def in_batches(model: DaGAN, source_image: Tensor, batch: int) -> Run:
-    """As `animate` does it: the source is encoded beforehand, which is not part of the time of a frame."""
+    """Drive in batches as `animate` does; the source is encoded here, which is not part of the time of a frame."""
     source = model.encode_source(source_image)
 
     def run(driving: Tensor) -> Tensor:
@@ -112,7 +69,7 @@ def in_batches(model: DaGAN, source_image: Tensor, batch: int) -> Run:
 
 
 def variants(model: DaGAN, source: Tensor, batch: int, compile: bool) -> dict[str, Run]:
-    """The reference, what each change adds to those before it, and lower precision."""
+    """The reference, each optimization added to those before it, and lower precision."""
     folded = copy.deepcopy(model).requires_grad_(False)
     fold_batch_norms(folded)
     phases = copy.deepcopy(folded)
@@ -136,12 +93,12 @@ def variants(model: DaGAN, source: Tensor, batch: int, compile: bool) -> dict[st
 
 
 def exported(model: DaGAN, source: Tensor, frames: Tensor, batch: int) -> dict[str, Run]:
-    """The same on ONNX Runtime, in float32 and in int8, calibrated on half of these frames, none of which is timed."""
+    """Export to ONNX Runtime, in float32 and in int8, calibrated on half of these frames, none of which is timed."""
     found = {}
     for int8 in (False, True):
         with tempfile.TemporaryDirectory() as folder:
             export(model, Path(folder, "graphs"), source, frames, int8=int8)
-            graphs: Any = ExportedDaGAN(Path(folder, "graphs"))  # holds what it has read
+            graphs: Any = ExportedDaGAN(Path(folder, "graphs"))  # keeps the graphs in memory
         found[f"ONNX Runtime, {'int8' if int8 else 'float32'}, batch {batch}"] = in_batches(graphs, source, batch)
     return found
 
@@ -159,53 +116,29 @@ def full_size(size: int) -> DaGAN:
     return model
 
 
-def seconds(run: Callable[[], object], device: str) -> float:
-    """How long it takes, the device's queue emptied before and after."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    wait()
-    start = time.perf_counter()
-    run()
-    wait()
-    return time.perf_counter() - start
-
-
-def peak_megabytes(run: Callable[[], object], device: str) -> float:
-    """Memory at its peak over that before; on a CPU resident memory, on Linux alone."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts here
-    before = resident("VmRSS")
-    run()
-    return (resident("VmHWM") - before) / 1e6
-
-
 def time_variants(model: DaGAN, size: int, options: Options, batch: int) -> Table:
-    """Milliseconds a frame, how many times the reference, its difference and peak memory, for every variant."""
-    source, driving = pictures(size, batch, options.device)
+    """Milliseconds per frame, speed relative to the reference, difference from it and peak memory of every variant."""
+    source, driving = sample_images(size, batch, options.device)
     gpu = options.device.startswith("cuda")
     runs = variants(model.to(options.device), source, batch, gpu or options.compile)
     if size == 256 and not options.quick and not gpu:
-        runs |= exported(model, source, pictures(size, 11, options.device)[1][1:], batch)
+        runs |= exported(model, source, sample_images(size, 11, options.device)[1][1:], batch)
     frames = {name: driving if ", batch" in name else driving[:2] for name in runs}
     exact = runs["reference"](driving[:2])
     table: Table = {}
-    for name, draw in runs.items():
+    for name, drive in runs.items():
         with FlopCounterMode(display=False) as counter:  # warms up, too
-            difference = (draw(frames[name])[:2] - exact).abs()
+            difference = (drive(frames[name])[:2] - exact).abs()
         psnr = -10 * difference.square().mean().clamp_min(1e-20).log10().item()
-        peak = peak_megabytes(lambda draw=draw, name=name: draw(frames[name]), options.device)
-        gigaflop = counter.get_total_flops() / 1e9 / len(frames[name])  # ONNX Runtime's are not seen
+        peak = peak_megabytes(lambda drive=drive, name=name: drive(frames[name]), options.device)
+        gigaflop = counter.get_total_flops() / 1e9 / len(frames[name])  # those of ONNX Runtime are not counted
         row = {"gigaflop": gigaflop, "difference": difference.max().item(), "psnr": psnr, "megabytes": peak}
         table[name] = row
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
-        for name, draw in runs.items():
+        for name, drive in runs.items():
             times[name].append(
-                seconds(lambda draw=draw, name=name: draw(frames[name]), options.device) / len(frames[name])
+                seconds(lambda drive=drive, name=name: drive(frames[name]), options.device) / len(frames[name])
             )
     for name, row in table.items():
         row["milliseconds"] = 1e3 * statistics.median(times[name])
@@ -213,7 +146,7 @@ def time_variants(model: DaGAN, size: int, options: Options, batch: int) -> Tabl
     return table
 
 
-def pictures(size: int, count: int, device: str) -> tuple[Tensor, Tensor]:
+def sample_images(size: int, count: int, device: str) -> tuple[Tensor, Tensor]:
     """The bundled portrait, and frames of the bundled clip."""
     video = list(read_video(str(MEDIA / "driving.mp4")))[:: 150 // count][:count]
     source = fit_square(read_image(str(MEDIA / "portrait.png")), size)
@@ -221,9 +154,9 @@ def pictures(size: int, count: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: torch.dtype) -> Table:
-    """Milliseconds and arithmetic a frame of every part of the optimized model, and the share of the matrix rate."""
+    """Milliseconds and arithmetic per frame of every part of the optimized model, and the share of the peak rate."""
     fast = optimize(model, dtype=dtype)
-    source, driving = pictures(size, batch, options.device)
+    source, driving = sample_images(size, batch, options.device)
     encoded = fast.encode_source(source)
     kp = fast.detect_keypoints(driving)
     motion = fast.estimate_motion(encoded, kp)
@@ -253,7 +186,7 @@ def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: tor
 
 
 def matrix_rate(dtype: torch.dtype, device: str) -> float:
-    """Gigaflop a second of a large matrix product, or on a CPU, where these are faster, of a large convolution."""
+    """Peak rate in gigaflop per second: of a large matrix product, on a CPU of a large convolution, which is faster."""
     if device.startswith("cuda"):
         a, b = torch.randn(2, 8192, 8192, device=device, dtype=dtype).unbind()
         return 2 * 8.192**3 / min(seconds(lambda: a @ b, device) for _ in range(20))
@@ -263,7 +196,7 @@ def matrix_rate(dtype: torch.dtype, device: str) -> float:
 
 
 def time_files(options: Options) -> Table:
-    """dagan-tiny from file to file, and its three stages each alone, in frames a second."""
+    """Frames per second of dagan-tiny from file to file, and of each of its three stages alone."""
     model, path = DaGAN.from_pretrained("dagan-tiny").to(options.device), str(MEDIA / "driving.mp4")
     source, video = read_image(str(MEDIA / "portrait.png")), read_video(path)
     frames = list(video)
@@ -317,24 +250,9 @@ def first_frame(rounds: int) -> float:
     return statistics.median(once() for _ in range(rounds))
 
 
-def machine(device: str) -> dict[str, str]:
-    """What was measured on what."""
-    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = next((line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")), "")
-    git = ["git", "describe", "--always", "--dirty"]
-    return {
-        "commit": subprocess.run(git, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip(),
-        "processor": name or platform.processor(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-        "threads": str(torch.get_num_threads()),
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("depthaware", "torch", "av")},
-    }
-
-
 @torch.inference_mode()
 def inference(options: Options) -> Iterator[tuple[str, Table]]:
-    """All timings of inference, while they come."""
+    """Yield the tables of inference, each as soon as it is measured."""
     gpu = options.device.startswith("cuda")
     for size in [256] if options.quick else map(int, options.sizes.split(",")):
         for name, batch in (("DaGAN", 32 if gpu else 4), ("dagan-tiny", 64 if gpu else 8)):
@@ -361,7 +279,10 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     if options.quick:
         options = replace(options, rounds=2)
-    found: dict[str, Any] = {"machine": machine(options.device), "options": asdict(options)}
+    found: dict[str, Any] = {
+        "machine": describe_machine(options.device, Path(__file__).parent),
+        "options": asdict(options),
+    }
     training = [] if options.quick else training_rates(options.device, options.rounds)
     for title, table in chain(inference(options), training):
         show(title, table)

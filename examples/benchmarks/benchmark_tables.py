@@ -22,7 +22,7 @@ HEADS = {
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Markdown of one JSON file: the machine, then a table for each timing."""
+    """Markdown of one JSON file: the machine, then a table for each measurement."""
     parts = [", ".join(f"{name} {value}" for name, value in found["machine"].items() if value) + "."]
     for title, value in found.items():
         if isinstance(value, dict) and title not in ("machine", "options"):
@@ -54,7 +54,7 @@ def shown(column: str, value: float) -> str:
 
 
 def filled(page: str) -> str:
-    """The page with every block made anew from its file."""
+    """Replace every block of the page by the tables of its file."""
 
     def block(match: re.Match[str]) -> str:
         file = PAGE.parent / match[1]

@@ -1,22 +1,23 @@
 """Peak memory and time of `CrossModalAttention(256)` against the plain formula with its N x N map.
 
-    python examples/benchmarks/measure_attention.py [--backward] [--sides 64 128] [--threads 2]
+    python examples/benchmarks/measure_attention.py [--backward] [--sides 64,128] [--threads 2]
 
 Every figure comes from a process of its own: the peak of its resident memory over what it held with inputs and output
-allocated. For the backward pass, the gradients of inputs and parameters count as well.
+allocated. For the backward pass, the gradients of inputs and parameters count as well. Linux only.
 """
 
-import argparse
-import ctypes
 import subprocess
 import sys
 import time
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from measurement import release_memory, resident, restart_peak
 from torch import Tensor
 
 from depthaware import CrossModalAttention
+from depthaware.training.options import option, run
 
 
 class PlainAttention(CrossModalAttention):
@@ -34,10 +35,16 @@ class PlainAttention(CrossModalAttention):
 ATTENTIONS = {"ours": CrossModalAttention, "plain": PlainAttention}
 
 
-def resident(field: str) -> int:
-    """VmRSS (now) or VmHWM (peak) of this process, in bytes; Linux only."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+@dataclass(frozen=True)
+class Options:
+    """Passes and sizes that are measured."""
+
+    backward: bool = option(False, "forward and backward, as in training")
+    sides: str = option("64,128", "sides of the feature map, separated by commas")
+    threads: int = option(torch.get_num_threads(), "threads of the CPU")
+    only: Literal["ours", "plain"] | None = option(
+        None, "measure one of the two in this process, at the first side, and print MB and seconds; both if not given"
+    )
 
 
 def measure(kind: str, side: int, backward: bool) -> tuple[float, float]:
@@ -46,54 +53,39 @@ def measure(kind: str, side: int, backward: bool) -> tuple[float, float]:
     attend = ATTENTIONS[kind]()
     attend.gate.data.fill_(1.0)
 
-    def run(*features: Tensor) -> Tensor:
+    def step(*features: Tensor) -> Tensor:
         with torch.set_grad_enabled(backward):
             result = attend(*(feature.requires_grad_(backward) for feature in features))
         if backward:
             result.sum().backward()
         return result.detach()
 
-    run(*torch.rand(2, 1, 256, 48, 48))  # code of the kernels is not to count, nor what is free for use again
+    step(*torch.rand(2, 1, 256, 48, 48))  # loads the code of the kernels, which is not to count
     attend.zero_grad()
-    ctypes.CDLL(None).malloc_trim(0)
+    release_memory()
     features = torch.rand(2, 1, 256, side, side).unbind()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts here
-    before = resident("VmRSS")
+    before = restart_peak()
     start = time.perf_counter()
-    result = run(*features)
+    result = step(*features)
     seconds = time.perf_counter() - start
     return (resident("VmHWM") - before - result.nbytes) / 1e6, seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory and time of the attention against the plain formula.")
-    parser.add_argument("--backward", action="store_true", help="forward and backward, as in training")
-    parser.add_argument("--sides", type=int, nargs="+", default=[64, 128], help="of the feature map")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", choices=ATTENTIONS, help="measure one kind in this process and print the two figures")
-    options = parser.parse_args()
+def main(options: Options) -> None:
+    sides = [int(side) for side in options.sides.split(",")]
     if options.only:
         torch.set_num_threads(options.threads)
-        print(*measure(options.only, options.sides[0], options.backward))
+        print(*measure(options.only, sides[0], options.backward))
         return
     print(f"{'positions':>10}  {'':6}{'peak MB':>9}{'seconds':>9}")
-    for side in options.sides:
+    for side in sides:
         for kind in ATTENTIONS:
-            command = [
-                sys.executable,
-                __file__,
-                "--only",
-                kind,
-                "--sides",
-                str(side),
-                "--threads",
-                str(options.threads),
-            ]
-            command += ["--backward"] * options.backward
+            flags = ["--only", kind, "--sides", str(side), "--threads", str(options.threads)]
+            command = [sys.executable, __file__, *flags, *["--backward"] * options.backward]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             megabytes, seconds = map(float, output.split())
             print(f"{side:>4} x {side:<4} {kind:>6}{megabytes:9.0f}{seconds:9.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(main, Options, __doc__)

@@ -1,9 +1,9 @@
-"""How fast training samples are read: out of memory, and by seeking in clips with many key frames and with few.
+"""Speed of reading training samples: from memory, and by seeking in clips with frequent and with rare key frames.
 
-    python examples/benchmarks/measure_loading.py --data ../shared/faces --size 256 --pairs 300
+    python examples/benchmarks/measure_loading.py --data PREPARED --size 256 --pairs 300
 
-Encodes some of the clips afresh, once as prepare_clips.py does and once as x264 does by itself, into a folder that is
-deleted afterwards. What is measured is time of one core, so that other work on the machine matters little.
+Encodes some of the clips anew, once as prepare_clips.py does and once with the defaults of x264, into a folder that is
+deleted afterwards. The time is that of one core, so that other load on the machine matters little.
 """
 
 import tempfile
@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from depthaware.data.pairs import Clips, FramePairs, FrameTriples, batches
-from depthaware.training.options import run
+from depthaware.data import Clips, FramePairs, FrameTriples, batches
+from depthaware.training.options import option, required, run
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is read."""
+    """Clips and samples that are read."""
 
-    data: str = "../shared/faces"
-    size: int = 256
-    pairs: int = 300  # and as many triples
-    clips: int = 16
-    batch: int = 10
-    seed: int = 0
+    data: str = required("a folder of training clips", "prepare_clips.py makes one, see docs/data.md")
+    size: int = option(256, "side of the frames in pixels")
+    pairs: int = option(300, "number of pairs, and of triples; a multiple of --batch")
+    clips: int = option(16, "number of clips at most")
+    batch: int = option(10, "samples in a batch")
+    seed: int = option(0, "seed of the samples")
 
 
 ENCODINGS = {
@@ -49,7 +49,7 @@ def encode(path: Path, frames: np.ndarray, options: dict[str, str]) -> None:
 
 
 def report(title: str, clips: Clips, options: Options) -> None:
-    """Print pairs and triples per second of one core's time; every clip was looked into before."""
+    """Print pairs and triples per second of one core's time; the clips are indexed before."""
     clips.check(3)
     pairs, triples = FramePairs(clips, seed=options.seed), FrameTriples(clips, seed=options.seed)
     speeds = [per_second(samples, options) for samples in (pairs, triples)]
@@ -57,7 +57,7 @@ def report(title: str, clips: Clips, options: Options) -> None:
 
 
 def per_second(samples: Dataset, options: Options) -> float:
-    """Whole batches, with all that is done to them."""
+    """Samples per second, in batches and with augmentation."""
     start = time.process_time()
     for _ in batches(samples, options.batch, stop=options.pairs):
         pass
@@ -72,17 +72,17 @@ def main(options: Options) -> None:
     names = original.names[:: -(-len(original.names) // options.clips)]
     print(f"{options.pairs} pairs of {len(names)} clips of {options.data} at {options.size} pixels, by one core")
     with tempfile.TemporaryDirectory() as temporary:
-        for title, how in ENCODINGS.items():
+        for title, codec_options in ENCODINGS.items():
             folder = Path(temporary) / title.replace(" ", "")
             folder.mkdir()
             for i, name in enumerate(names):
-                encode(folder / f"{i}.mp4", original.read(name, range(original.length(name))), how)
+                encode(folder / f"{i}.mp4", original.read(name, range(original.length(name))), codec_options)
             megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
             report(f"seeking, {title}, {megabytes:.1f} MB", Clips(folder, options.size, cache_gb=0), options)
         clips = Clips(folder, options.size, cache_gb=64)
         for name in clips.names:
             clips.read(name, [0])
-        report("out of memory", clips, options)
+        report("from memory", clips, options)
 
 
 if __name__ == "__main__":

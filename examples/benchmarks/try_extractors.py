@@ -1,4 +1,4 @@
-"""Run every extractor that is installed on frames of real faces: how many faces it finds, and how long it takes.
+"""Run every installed extractor on frames of real faces: how many faces it finds, and how long it takes.
 
 python examples/benchmarks/try_extractors.py --videos FOLDER
 """
@@ -14,17 +14,17 @@ from torch import Tensor
 import depthaware
 from depthaware.extractors import available, load
 from depthaware.media.video import read_video
-from depthaware.training.options import run
+from depthaware.training.options import option, run
 
 
 @dataclass(frozen=True)
 class Options:
-    """On what, and where."""
+    """Videos, extractors and device."""
 
-    videos: str = str(Path(depthaware.__file__).parent / "assets")  # a folder of .mp4 files
-    frames: int = 8  # of each video, evenly spread
-    kinds: str = "landmarks,identity,pose,action-units"
-    device: str = "cpu"
+    videos: str | None = option(None, "folder of .mp4 files; the bundled video if not given")
+    frames: int = option(8, "number of frames of each video, evenly spread")
+    kinds: str = option("landmarks,identity,pose,action-units", "kinds of extractors, separated by commas")
+    device: str = option("cpu", "device of the networks, such as cpu or cuda")
 
 
 def spread_frames(path: Path, count: int) -> Tensor:
@@ -36,10 +36,10 @@ def spread_frames(path: Path, count: int) -> Tensor:
 
 
 def trial(kind: str, name: str, batches: list[Tensor], device: str) -> str:
-    """One line on how it went."""
+    """Run one extractor; returns a line of results, or the error."""
     try:
         extract = load(kind, name, device)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         return str(error)
     start = _clocks()
     found = torch.cat([extract(batch) for batch in batches])
@@ -55,7 +55,10 @@ def _clocks() -> tuple[float, float]:
 
 
 def main(options: Options) -> None:
-    batches = [spread_frames(path, options.frames) for path in sorted(Path(options.videos).glob("*.mp4"))]
+    folder = Path(options.videos) if options.videos else Path(depthaware.__file__).parent / "assets"
+    batches = [spread_frames(path, options.frames) for path in sorted(folder.glob("*.mp4"))]
+    if not batches:
+        raise ValueError(f"--videos {folder}: expected a folder of .mp4 files, found none")
     for kind in options.kinds.split(","):
         for name in available(kind):
             print(f"{kind:12} {name:15} {trial(kind, name, batches, options.device)}", flush=True)

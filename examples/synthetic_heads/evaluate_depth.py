@@ -1,9 +1,9 @@
-"""Depth against the truth of synthetic_heads.py, within the head and up to one factor per frame.
+"""Evaluate depth against the ground truth of synthetic_heads.py, within the head and up to one factor per frame.
 
     python examples/synthetic_heads/evaluate_depth.py --data heads --weights runs/depth
 
-WEIGHTS is what train_depth.py writes, or any DaGAN weights with a depth network. Beside it stand two rows that have not
-looked at the picture: depth that is the same everywhere, and the mean head of the train split, where heads mostly are.
+WEIGHTS is the output folder of train_depth.py, or any DaGAN weights with a depth network. Two baselines that do not use
+the image are listed beside it: constant depth, and the mean head of the train split.
 """
 
 import csv
@@ -20,28 +20,30 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from depthaware import DaGAN, metrics
-from depthaware.data.pairs import read_clip
+from depthaware.data import read_clip
 from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import disparity_to_depth
 from depthaware.media.image import to_uint8, write_image
-from depthaware.training.options import run
+from depthaware.training.options import option, run
 from depthaware.training.stage1 import NETWORKS
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured on what."""
+    """Weights and clips."""
 
-    data: str = "heads"
-    weights: str = "dagan-tiny"
-    split: str = "test"
-    every: int = 5  # look at every n-th frame
-    sheet: str = "depth_sheet.png"  # frame, truth, prediction of the middle frame of some clips; "" for none
-    threads: int = 2
+    data: str = option("heads", "output folder of synthetic_heads.py")
+    weights: str = option("dagan-tiny", "output folder of train_depth.py, or DaGAN weights")
+    split: str = option("test", "split of the clips")
+    every: int = option(5, "use every n-th frame")
+    sheet: str | None = option(
+        "depth_sheet.png", "image with frame, truth and prediction of the middle frame of some clips"
+    )
+    threads: int = option(2, "threads of the CPU")
 
 
 class Truth(NamedTuple):
-    """Frames with known depth.
+    """Frames of a clip with known depth.
 
     Attributes:
         images: (T, 3, S, S) in [0, 1].
@@ -58,11 +60,11 @@ class Scores(NamedTuple):
     """Means over frames, in the head; see `depthaware.metrics`.
 
     Attributes:
-        abs_rel: mean relative error; 0 is perfect, like the next.
-        rmse: meters.
-        delta: share of pixels off by less than a quarter; 1 is perfect, like the next two.
-        ordinal: share of pixel pairs in the right order; guessing gives one half.
-        spearman: rank correlation; 0 where there is no order at all.
+        abs_rel: mean relative error; lower is better.
+        rmse: root mean square error in meters; lower is better.
+        delta: share of pixels within a factor of 1.25; higher is better.
+        ordinal: share of pixel pairs in the right order; higher is better, chance is one half.
+        spearman: rank correlation in [-1, 1]; higher is better, 0 for constant depth.
     """
 
     abs_rel: float
@@ -73,7 +75,7 @@ class Scores(NamedTuple):
 
 
 def read_truth(data: Path, split: str, every: int = 1) -> Iterator[Truth]:
-    """The clips of a split."""
+    """Yield the clips of a split."""
     with open(data / "manifest.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "clip" and row["split"] == split]
     if not rows:
@@ -98,7 +100,7 @@ class DepthModel(NamedTuple):
 
 
 def load_depth(weights: str) -> DepthModel:
-    """The network of a folder of train_depth.py, or that of DaGAN weights."""
+    """Load the network of an output folder of train_depth.py, or of DaGAN weights."""
     folder = Path(weights)
     if (folder / "depth.safetensors").exists():
         options = json.loads((folder / "options.json").read_text())
@@ -114,7 +116,7 @@ def load_depth(weights: str) -> DepthModel:
 
 @torch.no_grad()
 def predict(model: DepthModel, images: Tensor, batch: int = 16) -> Tensor:
-    """Depth (T, 1, S, S) of frames (T, 3, S, S), which the network sees at its own size."""
+    """Predict depth (T, 1, S, S) of frames (T, 3, S, S), which are resized to the size of the network."""
     disparities = [model.net(_fit(some, model.size), num_scales=1)[0] for some in images.split(batch)]
     disparity = _fit(torch.cat(disparities), images.shape[-1])
     return disparity_to_depth(disparity, min_depth=model.near, max_depth=model.far)
@@ -125,7 +127,7 @@ def _fit(image: Tensor, size: int) -> Tensor:
 
 
 def mean_head(truths: list[Truth]) -> Tensor:
-    """(1, 1, S, S): the mean depth of heads at every pixel, each relative to its own median; 1 where none ever was."""
+    """Mean depth of heads at every pixel, (1, 1, S, S), each relative to its own median; 1 where there was none."""
     total, count = torch.zeros(2, 1, *truths[0].depth.shape[1:])
     for truth in truths:
         for depth, mask in zip(truth.depth, truth.mask, strict=True):
@@ -135,19 +137,19 @@ def mean_head(truths: list[Truth]) -> Tensor:
 
 
 def score(predictions: list[Tensor], truths: list[Truth]) -> Scores:
-    """Compare depth maps (T, 1, S, S) of each clip with its truth."""
+    """Score depth maps (T, 1, S, S) of each clip against its truth."""
     arguments = [(p, t.depth, t.mask) for p, t in zip(predictions, truths, strict=True)]
     broken = torch.cat([(mask & ~guess.isfinite()).flatten(1).any(1) for guess, _, mask in arguments])
     if broken.any():  # the means below would leave these frames out
         raise ValueError(f"depth: {broken.sum()} of {len(broken)} predicted maps are not finite, expected none")
-    measures = (metrics.abs_rel, metrics.depth_rmse, metrics.delta, metrics.ordinal_accuracy, metrics.spearman)
-    frames = [torch.cat([measure(*clip) for clip in arguments]) for measure in measures]
+    functions = (metrics.abs_rel, metrics.depth_rmse, metrics.delta, metrics.ordinal_accuracy, metrics.spearman)
+    frames = [torch.cat([function(*clip) for clip in arguments]) for function in functions]
     frames[-1] = frames[-1].nan_to_num(0.0)  # a constant has no order
     return Scores(*(values.nanmean().item() for values in frames))
 
 
 def draw_sheet(path: Path, predictions: list[Tensor], truths: list[Truth], rows: int = 6) -> None:
-    """Frame, truth and prediction side by side; white is the nearest point of the true head, black the farthest."""
+    """Write frame, truth and prediction side by side, from white at the nearest point of the true head to black."""
     sheet = []
     for prediction, truth in list(zip(predictions, truths, strict=True))[:rows]:
         i = len(truth.depth) // 2

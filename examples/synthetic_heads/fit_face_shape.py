@@ -1,11 +1,11 @@
-"""The generic 3-D face of depthaware/extractors/head_pose.py, by rigid factorization of the landmarks of many persons.
+"""Fit the generic 3-D face of depthaware/extractors/head_pose.py, by rigid factorization of landmarks of many persons.
 
-All faces and their mirror images are taken for one rigid body seen from everywhere by weak perspective (Tomasi and
-Kanade 1992). That gives its widths, its heights, and which point stands before which; the mean pose is pitch 0. The
-scale of the depths is given, not fitted: persons differ in width by more than turning narrows them, and that would
-flatten the face.
+    python examples/synthetic_heads/fit_face_shape.py --data PREPARED
 
-python examples/synthetic_heads/fit_face_shape.py --data FOLDER
+All faces and their mirror images are treated as one rigid body seen from many directions by weak perspective (Tomasi
+and Kanade 1992). That gives widths, heights, and the order of the points in depth; the mean pose is pitch 0. The scale
+of the depths is given, not fitted: persons differ in width by more than turning narrows them, which would flatten the
+face.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depthaware.data.pairs import Clips
+from depthaware.data import Clips
 from depthaware.extractors import load
 from depthaware.extractors.head_pose import STABLE
-from depthaware.training.options import run
+from depthaware.training.options import option, required, run
 
 # Left and right exchanged.
 MIRROR = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
@@ -27,17 +27,26 @@ TIP, OUTER_RIGHT, OUTER_LEFT = (STABLE.index(i) for i in (30, 36, 45))
 
 @dataclass(frozen=True)
 class Options:
-    """Whose faces, and the two lengths that set the scale."""
+    """Clips, and the two lengths that set the scale."""
 
-    data: str = "../shared/faces"
-    split: str = "train"
-    every: int = 25  # look at every n-th frame
-    width: float = 90.0  # between the outer corners of the eyes, in millimeters
-    protrusion: float = 43.0  # of the tip of the nose before them
+    data: str = required("a folder of clips of many persons", "prepare_clips.py makes one, see docs/data.md")
+    split: str = option("train", "split of the clips")
+    every: int = option(25, "use every n-th frame")
+    width: float = option(90.0, "distance between the outer corners of the eyes, in millimeters")
+    protrusion: float = option(43.0, "distance of the tip of the nose before them, in millimeters")
 
 
 def generic_face(landmarks: Tensor, width: float, protrusion: float) -> Tensor:
-    """Landmarks (F, 68, 2) of faces turned in many ways -> the stable points (N, 3): x right, y down, z forward."""
+    """Factorize landmarks of faces in many poses.
+
+    Args:
+        landmarks: (F, 68, 2).
+        width: between the outer corners of the eyes, in the unit of the result.
+        protrusion: of the tip of the nose before them, in the same unit.
+
+    Returns:
+        The stable points (N, 3): x right, y down, z forward.
+    """
     both = torch.cat((landmarks, (landmarks * torch.tensor([-1.0, 1.0]))[:, MIRROR]))[:, list(STABLE)].double()
     both = both - both.mean(dim=1, keepdim=True)
     both = both / both.square().sum((1, 2), keepdim=True).sqrt()
@@ -45,16 +54,16 @@ def generic_face(landmarks: Tensor, width: float, protrusion: float) -> Tensor:
     cameras, shape = (U[:, :3] * S[:3]).unflatten(0, (-1, 2)), Vh[:3]
     upgrade = _orthonormal(cameras)
     cameras, shape = cameras @ upgrade, torch.linalg.solve(upgrade, shape)
-    U, _, Vh = torch.linalg.svd(cameras.mean(dim=0), full_matrices=False)  # the mean pose looks straight at us
+    U, _, Vh = torch.linalg.svd(cameras.mean(dim=0), full_matrices=False)  # the mean pose faces the camera
     x, y = U @ Vh
     face = (torch.stack((x, y, torch.linalg.cross(x, y))) @ shape).T
     face = face * width / (face[OUTER_LEFT, 0] - face[OUTER_RIGHT, 0])
-    face[:, 2] *= protrusion / (face[OUTER_LEFT, 2] - face[TIP, 2])  # its sign, too, is free
+    face[:, 2] *= protrusion / (face[OUTER_LEFT, 2] - face[TIP, 2])  # the sign is free, too
     return face - face.mean(dim=0)
 
 
 def _orthonormal(cameras: Tensor) -> Tensor:
-    """The H (3, 3) that makes the two rows of every camera (F, 2, 3) as orthogonal and equally long as can be."""
+    """Find H (3, 3) that makes the two rows of all cameras (F, 2, 3) as orthogonal and equal in length as possible."""
     x, y = cameras.unbind(dim=1)
     rows = [torch.einsum("fi,fj->fij", a, b) for a, b in ((x, x), (y, y), (x, y))]
     upper = torch.triu_indices(3, 3)

@@ -1,4 +1,4 @@
-"""The colors of heads, bodies and rooms: solid textures, fine enough that neighboring frames can be matched."""
+"""Colors of heads, bodies and rooms: solid textures, fine enough that neighboring frames can be matched."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Paint(NamedTuple):
-    """The colors of a person and of the room; RGB are (3,) in [0, 1].
+    """Colors of a person and of the room; RGB are (3,) in [0, 1].
 
     Attributes:
         skin: RGB.
@@ -19,12 +19,12 @@ class Paint(NamedTuple):
         hair: RGB.
         iris: RGB.
         clothes: two RGB.
-        stripes: their width, meters.
+        stripes: width of the checks, meters.
         freckles: 0 to 1.
         beard: 0 to 1.
         light: (3,), towards the lamp.
-        ambient: the share of light that comes from everywhere.
-        noise: (1, 1, n, n, n), the random lattice behind all texture.
+        ambient: share of light without direction.
+        noise: (1, 1, n, n, n), random lattice from which all textures are made.
     """
 
     skin: Tensor
@@ -41,7 +41,7 @@ class Paint(NamedTuple):
 
     @staticmethod
     def draw(rng: np.random.Generator) -> "Paint":
-        """Random ones."""
+        """Draw random colors."""
         dark = rng.random()
         skin = (np.array([0.93, 0.74, 0.62]) * (1 - dark) + np.array([0.40, 0.26, 0.19]) * dark) * rng.uniform(0.9, 1)
         hairs = np.array([[0.11, 0.09, 0.08], [0.30, 0.19, 0.11], [0.66, 0.50, 0.28], [0.55, 0.54, 0.53]])
@@ -62,11 +62,11 @@ class Paint(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """What rays meet.
+    """Hits of rays.
 
     Attributes:
-        t: (N,), distance along the ray, infinite where there is nothing.
-        color: (3, N).
+        t: (N,), distance along the ray, infinite without a hit.
+        color: (3, N), RGB in [0, 1].
     """
 
     t: Tensor
@@ -74,7 +74,7 @@ class Surface(NamedTuple):
 
 
 def noise(lattice: Tensor, points: Tensor, cell: float | tuple[float, float, float]) -> Tensor:
-    """Smooth random numbers (N,) in [-1, 1] at points (3, N), which change over `cell` meters along each axis."""
+    """Smooth noise (N,) in [-1, 1] at points (3, N), which changes over `cell` meters along each axis."""
     period = lattice.shape[-1] - 1
     wrapped = (points / torch.tensor(cell, dtype=points.dtype).expand(3)[:, None]).remainder(period) * 2 / period - 1
     return 2 * F.grid_sample(lattice, wrapped.T[None, None, None], align_corners=True).flatten() - 1
@@ -109,7 +109,7 @@ def _skin(person: Person, paint: Paint, rest: Tensor) -> Tensor:
 
 
 def _mouth(rest: Tensor, points: Tensor, expression: Expression) -> Tensor:
-    """Upper teeth, and darkness."""
+    """Color the upper teeth, and the dark inside."""
     _, y, z = points
     teeth = (y < MOUTH + 0.35 * expression.mouth) & (z > -0.092) & (z < -0.06)
     gaps = 0.85 + 0.15 * torch.cos(points[0] * (2 * math.pi / 0.007))
@@ -118,7 +118,7 @@ def _mouth(rest: Tensor, points: Tensor, expression: Expression) -> Tensor:
 
 
 def _eyes(head: Head, paint: Paint, points: Tensor) -> Tensor:
-    """Sclera, iris, pupil and a glint between the lids; the lids are skin."""
+    """Color sclera, iris, pupil and a highlight between the lids, which are skin."""
     x, y, _ = (torch.cat((points[:1].abs(), points[1:])) - head.eye) / head.eye_radius
     radius = (x**2 + y**2).sqrt()
     color = torch.tensor([[0.93], [0.91], [0.89]]) * (1 - 0.25 * x**2)
@@ -126,7 +126,7 @@ def _eyes(head: Head, paint: Paint, points: Tensor) -> Tensor:
     color = torch.where(radius < 0.46, paint.iris[:, None] * spokes, color)
     color = torch.where(radius < 0.21, torch.tensor([[0.03]]), color)
     color = torch.where((x - 0.14) ** 2 + (y + 0.16) ** 2 < 0.012, torch.tensor([[1.0]]), color)
-    gap = (1 - (x / 0.93) ** 2).clamp_min(0)  # almond between the lids; the upper one falls on the lower
+    gap = (1 - (x / 0.93) ** 2).clamp_min(0)  # almond between the lids; the upper lid closes
     upper, lower = -0.40 * gap + 0.74 * gap * head.expression.blink, 0.40 * gap
     lid = (y < upper) | (y > lower)
     lash = lid & (y > upper - 0.17) & (y < lower)
@@ -135,7 +135,7 @@ def _eyes(head: Head, paint: Paint, points: Tensor) -> Tensor:
 
 
 def body_color(paint: Paint, points: Tensor) -> Tensor:
-    """A neck, and checked clothes from the collar down."""
+    """Color (3, N) of points of the body: a neck, and checked clothes from the collar down."""
     x, y, z = points
     check = (torch.sin(x * (math.pi / paint.stripes)) * torch.sin(y * (math.pi / paint.stripes)) > 0).float()
     weave = 1 + 0.15 * noise(paint.noise, points, 0.006)
@@ -145,7 +145,7 @@ def body_color(paint: Paint, points: Tensor) -> Tensor:
 
 
 def room(rng: np.random.Generator, paint: Paint, rays: Tensor, head_depth: float, shapes: int = 24) -> Surface:
-    """A wall with rectangles before it, each at a depth and with a pattern of its own."""
+    """Render a wall with rectangles in front of it, each with its own depth and pattern."""
     wall = head_depth + rng.uniform(0.6, 1.5)
     t, color = torch.full_like(rays[0], math.inf), torch.zeros_like(rays)
     for i in range(shapes + 1):
@@ -165,5 +165,5 @@ def room(rng: np.random.Generator, paint: Paint, rays: Tensor, head_depth: float
 
 
 def _muted(rng: np.random.Generator) -> np.ndarray:
-    """A color that is nearer to gray than random ones are."""
+    """Draw a color of low saturation."""
     return rng.uniform(0.1, 0.85) + rng.uniform(-0.22, 0.22, 3)

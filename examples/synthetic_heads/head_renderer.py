@@ -1,6 +1,6 @@
-"""Sphere tracing on the CPU: color, depth and mask of a head before a cluttered room, from a camera that stands still.
+"""Sphere tracing on the CPU: color, depth and mask of a head in front of a cluttered room, from a fixed camera.
 
-Depth is the z of the camera's frame, in meters, as `depthaware.geometry` has it.
+Depth is z in the camera's frame, in meters, as in `depthaware.geometry`.
 """
 
 import math
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from depthaware.geometry import invert_pose
 
-BLOCK = 16384  # points at a time, so that memory stays small
+BLOCK = 16384  # points at a time, to limit memory
 Distance = Callable[[Tensor], Tensor]
 
 
-class Picture(NamedTuple):
+class RenderedFrame(NamedTuple):
     """A rendered frame.
 
     Attributes:
@@ -35,7 +35,7 @@ class Picture(NamedTuple):
 
 
 def pixel_rays(K: Tensor, size: int, side: int) -> Tensor:
-    """Unit rays (3, side²) of an image of `size` pixels a side, sampled side by side; side = size are pixel centers."""
+    """Unit rays (3, side²) through an image of `size` x `size` pixels; with side = size through the pixel centers."""
     at = (torch.arange(side) + 0.5) / side * size - 0.5
     v, u = torch.meshgrid(at, at, indexing="ij")
     rays = torch.stack(((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], torch.ones_like(u))).flatten(1)
@@ -43,15 +43,15 @@ def pixel_rays(K: Tensor, size: int, side: int) -> Tensor:
 
 
 def trace(distance: Distance, origin: Tensor, rays: Tensor, start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Distances (N,) at which rays first meet a surface, infinite where they pass by.
+    """Trace rays to the first surface; returns distances (N,), infinite for rays that miss.
 
     Args:
         distance: signed, of points (3, N).
-        origin: (3, 1) of all rays.
-        rays: (3, N), of length 1.
-        start: (N,), where to begin.
-        end: (N,), where to give up.
-        steps: as many at most; a ray that still creeps along an outline then passes by.
+        origin: (3, 1), of all rays.
+        rays: (3, N), unit vectors.
+        start: (N,), distances to start at.
+        end: (N,), distances to stop at.
+        steps: maximum number of steps; a ray that has not converged by then, close to an outline, is a miss.
     """
     result, alive, t = torch.full_like(start, math.inf), torch.arange(start.numel()), start
     before, move = torch.full_like(t, math.inf), torch.ones_like(t)
@@ -60,7 +60,7 @@ def trace(distance: Distance, origin: Tensor, rays: Tensor, start: Tensor, end: 
         d = torch.cat([distance(origin + some * ray) for some, ray in blocks])
         hit = d.abs() < (1e-4 if step < steps // 2 else 5e-4)
         result[alive[hit]] = t[hit]
-        # Close by, the surface is flat: go where the last two distances point. Else with care, as blending and the jaw
+        # Near the surface, which is flat there, take a secant step; elsewhere a shortened step, as blending and the jaw
         # stretch space a little.
         fall = ((before - d) / move).clamp(0.25, 1)
         move = torch.where(d.abs() < 3e-3, d / fall, 0.9 * d)
@@ -74,13 +74,16 @@ def trace(distance: Distance, origin: Tensor, rays: Tensor, start: Tensor, end: 
 
 
 def trace_pyramid(distance: Distance, origin: Tensor, levels: list[Tensor], reach: float) -> list[Tensor]:
-    """Trace ever denser rays; each begins just before what its coarser neighbors met, and only where they met any.
+    """Trace grids of increasing density; rays start just before the hits of their coarser neighbors, if there are any.
 
     Args:
         distance: signed, of points (3, N), of something within `reach` of zero.
-        origin: (3, 1) of all rays.
-        levels: (3, n²) rays, n doubling.
-        reach: radius of the sphere that bounds it.
+        origin: (3, 1), of all rays.
+        levels: grids of rays, (3, n²) each, n doubling.
+        reach: radius of the bounding sphere.
+
+    Returns:
+        Distances (n²,) of each level, as from `trace`.
     """
     found: list[Tensor] = []
     for rays in levels:
@@ -106,7 +109,7 @@ def normals(distance: Distance, points: Tensor, step: float = 7e-4) -> Tensor:
 
 
 def lit(color: Tensor, distance: Distance, points: Tensor, to_head: Tensor, paint: Paint) -> Tensor:
-    """Light a matt surface: a lamp, light from everywhere, and less of it in hollows."""
+    """Shade a diffuse surface with a lamp, ambient light, and occlusion in hollows."""
     normal = normals(distance, points)
     lamp = 0.5 + 0.5 * ((to_head @ paint.light[:, None]) * normal).sum(0)
     open_sky = (0.25 + distance(points + 0.012 * normal) / 0.016).clamp(0.25, 1)
@@ -114,14 +117,14 @@ def lit(color: Tensor, distance: Distance, points: Tensor, to_head: Tensor, pain
 
 
 class Stage:
-    """A person before a room, seen by one camera; what stands still is rendered once.
+    """A person in a room, seen by one camera; the room and the body do not move and are rendered once.
 
     Args:
-        rng: draws the person, its colors and the room.
+        rng: for the person, the colors and the room.
         K: (3, 3), pixels.
-        size: side of the frames; even.
-        home: (4, 4), pose of the head at rest, where the body is.
-        samples: rays per pixel and direction, 1 or 2: against jagged edges.
+        size: side of the frames in pixels; even.
+        home: (4, 4), pose of the head at rest, to which the body belongs.
+        samples: rays per pixel and direction, 1 or 2, for anti-aliasing.
     """
 
     def __init__(self, rng: np.random.Generator, K: Tensor, size: int, home: Tensor, *, samples: int = 2) -> None:
@@ -129,9 +132,9 @@ class Stage:
         self.size, self.samples = size, samples
         self.levels = [pixel_rays(K, size, side) for side in (size // 2, size, *([2 * size] if samples == 2 else []))]
         seed = rng.integers(2**31)  # the same room for all densities of rays
-        self.still = [self._still(np.random.default_rng(seed), rays, home) for rays in self.levels[1:]]
+        self.static = [self._static(np.random.default_rng(seed), rays, home) for rays in self.levels[1:]]
 
-    def _still(self, rng: np.random.Generator, rays: Tensor, home: Tensor) -> Surface:
+    def _static(self, rng: np.random.Generator, rays: Tensor, home: Tensor) -> Surface:
         back, body = room(rng, self.paint, rays, float(home[2, 3])), Body(self.person)
         to_body = invert_pose(home[None])[0]
         origin, rays = to_body[:3, 3:], to_body[:3, :3] @ rays
@@ -142,25 +145,27 @@ class Stage:
         back.color[:, met], back.t[met] = shade, t[met]
         return back
 
-    def render(self, pose: Tensor, expression: Expression) -> Picture:
-        """One frame.
+    def render(self, pose: Tensor, expression: Expression) -> RenderedFrame:
+        """Render one frame.
 
         Args:
-            pose: (4, 4), takes points of the head's frame to the camera's.
+            pose: (4, 4), from the head's frame to the camera's.
             expression: of the face.
         """
         head, to_head = Head(self.person, expression), invert_pose(pose[None])[0]
         origin, turn = to_head[:3, 3:], to_head[:3, :3]
         levels = [turn @ rays for rays in self.levels]
         _, *found = trace_pyramid(head.distance, origin, levels, REACH)
-        mask = found[0] < self.still[0].t
-        depth = torch.minimum(found[0], self.still[0].t) * self.levels[1][2]
-        met = (found[-1] < self.still[-1].t).nonzero()[:, 0]
-        color = self.still[-1].color.clone()
+        mask = found[0] < self.static[0].t
+        depth = torch.minimum(found[0], self.static[0].t) * self.levels[1][2]
+        met = (found[-1] < self.static[-1].t).nonzero()[:, 0]
+        color = self.static[-1].color.clone()
         for some in met.split(BLOCK):
             points = origin + found[-1][some] * levels[-1][:, some]
             color[:, some] = lit(head_color(head, self.paint, points), head.distance, points, turn, self.paint)
         side = self.size * self.samples
         image = F.avg_pool2d(color.clamp(0, 1).view(1, 3, side, side), self.samples)[0].permute(1, 2, 0)
         square = (self.size, self.size)
-        return Picture((image * 255).round().byte().numpy(), depth.view(square).numpy(), mask.view(square).numpy())
+        return RenderedFrame(
+            (image * 255).round().byte().numpy(), depth.view(square).numpy(), mask.view(square).numpy()
+        )

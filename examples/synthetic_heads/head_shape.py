@@ -1,7 +1,7 @@
 """A head as a signed distance field: a table of blended ellipsoids, different for every person.
 
-Lengths are meters. The head's own frame has its origin between the ears, x to the picture's right, y down and z away
-from the camera, so that a head in the identity pose looks at it.
+Lengths are in meters. The head's own frame has its origin between the ears, x to the right of the image, y down and z
+away from the camera, so that a head in the identity pose faces it.
 """
 
 import math
@@ -17,22 +17,22 @@ MOUTH = 0.064  # height of the line between the lips
 
 
 class Person(NamedTuple):
-    """The shape of one head. The first nine are proportions, around 1.
+    """Shape of one head. The first nine are proportions, around 1.
 
     Attributes:
         wide: skull and jaw.
         jaw: length of the lower face.
-        cheeks: their fullness.
-        nose: its size.
-        bridge: how far the bridge of the nose stands out.
-        lips: their fullness.
-        brow: how far the brows stand out.
-        eyes: their size.
-        ears: their size.
-        apart: from the middle of the face to each eye, meters.
-        hair: its thickness over the skull, meters; below 0 is bald.
-        locks: its length beside the face, meters; 0 is short.
-        hairline: how high it begins, meters.
+        cheeks: fullness of the cheeks.
+        nose: size of the nose.
+        bridge: protrusion of the bridge of the nose.
+        lips: fullness of the lips.
+        brow: protrusion of the brows.
+        eyes: size of the eyes.
+        ears: size of the ears.
+        apart: distance of each eye from the middle of the face, meters.
+        hair: thickness of the hair over the skull, meters; below 0 is bald.
+        locks: length of the hair beside the face, meters; 0 is short.
+        hairline: height at which the hair begins, meters.
     """
 
     wide: float
@@ -51,7 +51,7 @@ class Person(NamedTuple):
 
     @staticmethod
     def draw(rng: np.random.Generator) -> "Person":
-        """A random one."""
+        """Draw a random person."""
         long, bald = rng.random(2) < (0.4, 0.15)
         return Person(
             *(float(rng.uniform(1 - s, 1 + s)) for s in (0.08, 0.1, 0.15, 0.16, 0.15, 0.3, 0.3, 0.1, 0.2)),
@@ -63,10 +63,10 @@ class Person(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """What the face does.
+    """Facial expression.
 
     Attributes:
-        mouth: how far the lower jaw is dropped, meters.
+        mouth: opening of the lower jaw, meters.
         blink: 0 = eyes open, 1 = shut.
     """
 
@@ -75,13 +75,13 @@ class Expression(NamedTuple):
 
 
 class Solids(NamedTuple):
-    """Ellipsoids, and how each one meets those before it.
+    """K ellipsoids that are blended one after the other.
 
     Attributes:
-        to_unit: (3 K, 3), takes points to the unit spheres,
-        offset: (3 K, 1), with this added.
+        to_unit: (3 K, 3), linear part of the maps to the unit spheres.
+        offset: (3 K, 1), their translation.
         inverse_square: (K, 3, 1), of the radii.
-        blend: K times the width over which it melts into the others, meters; negative carves it out of them.
+        blend: K widths, in meters, over which each is blended with those before it; negative ones are subtracted.
     """
 
     to_unit: Tensor
@@ -91,11 +91,11 @@ class Solids(NamedTuple):
 
 
 Row = tuple[tuple[float, float, float], tuple[float, float, float], float, float]
-"""Center, radii, tilt in degrees (its top towards the back), blend."""
+"""Center, radii, tilt in degrees (the top towards the back), blend width."""
 
 
 def solids(rows: list[Row]) -> Solids:
-    """Ellipsoids from a table."""
+    """Make ellipsoids from a table."""
     center, radii = (torch.tensor([row[i] for row in rows]) for i in (0, 1))
     angles = torch.tensor([math.radians(row[2]) for row in rows])
     zero, one, cos, sin = torch.zeros_like(angles), torch.ones_like(angles), angles.cos(), angles.sin()
@@ -114,7 +114,7 @@ def distances(table: Solids, points: Tensor) -> Tensor:
 
 
 def blended(table: Solids, points: Tensor) -> Tensor:
-    """Signed distance (N,) of points (3, N) to all of them together."""
+    """Signed distance (N,) of points (3, N) to the blended ellipsoids."""
     first, *others = distances(table, points)
     for other, width in zip(others, table.blend[1:], strict=True):
         first = smooth_min(first, other, width) if width > 0 else smooth_max(first, -other, -width)
@@ -122,17 +122,17 @@ def blended(table: Solids, points: Tensor) -> Tensor:
 
 
 def smooth_min(a: Tensor, b: Tensor, width: float) -> Tensor:
-    """Minimum whose corner is rounded off over `width`, by a quarter of it at most."""
+    """Smooth minimum: its corner is rounded over `width`, by at most a quarter of it."""
     return b - F.softplus(b - a, beta=4 * math.log(2) / width)
 
 
 def smooth_max(a: Tensor, b: Tensor, width: float) -> Tensor:
-    """Likewise the maximum."""
+    """Smooth maximum, rounded in the same way."""
     return b + F.softplus(a - b, beta=4 * math.log(2) / width)
 
 
 def face_table(p: Person) -> Solids:
-    """Skull to ears; x is folded, so that everything beside the middle is there twice."""
+    """Skull to ears; x is folded, so that everything beside the middle exists twice."""
     tip = -0.112 - 0.012 * (p.nose - 1)
     return solids(
         [
@@ -144,20 +144,20 @@ def face_table(p: Person) -> Solids:
             ((p.apart, -0.001, -0.097), (0.018 * p.eyes, 0.012, 0.017), 0, -0.014),  # eye socket
             ((0, 0.010, -0.093), (0.0085 * p.nose, 0.030, 0.009 * p.bridge), 24, 0.012),  # bridge of the nose
             ((0, 0.035, tip), (0.0115 * p.nose, 0.0095, 0.0105), 0, 0.012),
-            ((0.011 * p.nose, 0.039, -0.098), (0.0070, 0.0065, 0.0095), 0, 0.008),  # its wings
+            ((0.011 * p.nose, 0.039, -0.098), (0.0070, 0.0065, 0.0095), 0, 0.008),  # wings of the nose
             ((0.0055 * p.nose, 0.0455, tip + 0.009), (0.0026, 0.0024, 0.0045), 0, -0.003),  # nostrils
             ((0.008, MOUTH - 0.0052, -0.0870), (0.0145, 0.0050 * p.lips, 0.0072), 0, 0.007),
             ((0, MOUTH + 0.0054, -0.0855), (0.0190, 0.0056 * p.lips, 0.0078), 0, 0.007),
             ((0, MOUTH, -0.0950), (0.0235, 0.0009, 0.0055), 0, -0.004),  # the line between the lips
             ((0.079 * p.wide, 0.006, 0.014), (0.011, 0.031 * p.ears, 0.019 * p.ears), 12, 0.006),
-            ((0.089 * p.wide, 0.004, 0.006), (0.009, 0.018 * p.ears, 0.009 * p.ears), 12, -0.006),  # their hollow
+            ((0.089 * p.wide, 0.004, 0.006), (0.009, 0.018 * p.ears, 0.009 * p.ears), 12, -0.006),  # hollow of the ears
         ]
     )
 
 
 def rest_table(p: Person, e: Expression) -> Solids:
-    """What is not blended one after the other: the inside of the mouth, the hair over the skull, locks beside it."""
-    t, half, gape = p.hair, p.locks / 2, max(e.mouth / 2, 1e-4)  # shut, the inside lies within the line of the lips
+    """Ellipsoids that are not blended in turn: inside of the mouth, hair over the skull, locks beside it."""
+    t, half, gape = p.hair, p.locks / 2, max(e.mouth / 2, 1e-4)  # a shut mouth lies within the line of the lips
     rows: list[Row] = [
         ((0, MOUTH + gape, -0.085), (0.016 + 0.2 * gape, gape + 0.0005, 0.035), 0, 0),
         ((0, -0.03, 0.016), (0.077 * p.wide + t, 0.090 + t, 0.094 + t), 0, 0),
@@ -184,14 +184,14 @@ class Head:
         self.eye, self.eye_radius = torch.tensor([[person.apart], [-0.001], [-0.0755]]), 0.0128 * person.eyes
 
     def rest(self, points: Tensor) -> Tensor:
-        """Where the points (3, N) of this face lie on the same face with its mouth shut."""
+        """Map points (3, N) of this face to those of the same face with its mouth shut."""
         x, y, z = points
         drop = self.expression.mouth * ((0.02 - z) / 0.08).clamp(0, 1)  # nothing moves behind the hinge
         share = ((y - MOUTH) / (self.expression.mouth + 0.3 * x.abs() + 1e-4)).clamp(0, 1)
         return torch.stack((x, y - drop * share, z))
 
     def parts(self, points: Tensor) -> Parts:
-        """Distances of points (3, N) to the parts."""
+        """Signed distances of points (3, N) to the parts."""
         folded = torch.cat((points[:1].abs(), points[1:]))
         x, y, z = folded
         cavity, cap, *locks = distances(self.others, folded)
@@ -206,7 +206,7 @@ class Head:
         return Parts(skin, hair + waves, eyes, cavity)
 
     def distance(self, points: Tensor) -> Tensor:
-        """Distance (N,) of points (3, N) to the surface; negative inside."""
+        """Signed distance (N,) of points (3, N) to the surface; negative inside."""
         skin, hair, eyes, _ = self.parts(points)
         return torch.minimum(torch.minimum(skin, hair), eyes)
 
@@ -224,5 +224,5 @@ class Body:
         )
 
     def distance(self, points: Tensor) -> Tensor:
-        """Distance (N,) of points (3, N) to the surface."""
+        """Signed distance (N,) of points (3, N) to the surface."""
         return blended(self.table, torch.cat((points[:1].abs(), points[1:])))

@@ -2,18 +2,19 @@
 
     python examples/synthetic_heads/synthetic_heads.py --output heads --clips 40
 
-Lays out OUTPUT as training_clips.py reads it, one person a clip: manifest.csv, and in <split>/clips for each NAME
+Makes a folder as the training recipes read it, with one person per clip: OUTPUT/manifest.csv, and in
+OUTPUT/<split>/clips for each NAME
 
     NAME.mp4   H.264, a key frame every 12 frames
     NAME.npz   depth      (T, S, S) float32, z in the camera's frame, meters
                mask       (T, S, S) bool, the head: face, ears and hair, but no neck
                K          (3, 3), pixels, whose centers are integers (docs/conventions.md)
-               pose       (T, 4, 4), takes points of the head's own frame to the camera's, meters
-               mouth      (T,), how far the jaw is dropped, meters
+               pose       (T, 4, 4), from the head's own frame to the camera's, meters
+               mouth      (T,), opening of the jaw, meters
                blink      (T,), 0 = eyes open, 1 = shut
 
-What is rigid moves by `pose`, but for the lower face while `mouth` is open, and for the eyes. The camera, the room and
-the body stand still. Everything follows from the seed.
+The head moves rigidly by `pose`, except for the lower face while `mouth` is open, and for the eyes. The camera, the
+room and the body do not move. Everything follows from the seed.
 """
 
 import csv
@@ -32,31 +33,31 @@ from torch import Tensor
 
 from depthaware.geometry import pose_matrix
 from depthaware.media.atomic import whole_file
-from depthaware.training.options import run
+from depthaware.training.options import option, run
 
 RATE = 25
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is rendered."""
+    """Number and kind of the clips."""
 
-    output: str = "heads"
-    clips: int = 40
-    frames: int = 60
-    size: int = 128  # side of the frames, a multiple of 4
-    seed: int = 0
-    test_share: float = 0.2
-    rotation: float = 25.0  # how far heads turn aside, degrees; they nod half and tilt a third as far
-    translation: float = 0.03  # how far they sway, meters
-    speech: float = 1.0  # how much mouths open; 0 = shut
-    blinks: float = 1.0  # 0 = never
-    samples: int = 2  # rays per pixel and direction: 1 is quick, 2 smooth
-    threads: int = 2
+    output: str = option("heads", "folder for the clips")
+    clips: int = option(40, "number of clips, each of another person")
+    frames: int = option(60, "number of frames of a clip, at 25 a second")
+    size: int = option(128, "side of the frames in pixels, a multiple of 4 from 64 on")
+    seed: int = option(0, "seed of everything that is random")
+    test_share: float = option(0.2, "share of the persons in the test split, 0 to 1")
+    rotation: float = option(25.0, "largest turn of the heads, in degrees; they nod half and tilt a third as far")
+    translation: float = option(0.03, "largest sway of the heads, in meters")
+    speech: float = option(1.0, "opening of the mouths, 0 for shut")
+    blinks: float = option(1.0, "closing of the eyes when they blink, 0 for never")
+    samples: int = option(2, "rays per pixel and direction: 1 is quick, 2 smooth")
+    threads: int = option(2, "threads of the CPU")
 
 
 class Motion(NamedTuple):
-    """What a head does over T frames.
+    """Motion of a head over T frames.
 
     Attributes:
         pose: (T, 4, 4), head to camera.
@@ -69,14 +70,14 @@ class Motion(NamedTuple):
     blink: np.ndarray
 
 
-class Clip(NamedTuple):
-    """A rendered clip; see the head of this file.
+class RenderedClip(NamedTuple):
+    """A rendered clip of T frames with its ground truth.
 
     Attributes:
         images: (T, S, S, 3), uint8.
-        depth: (T, S, S).
-        mask: (T, S, S).
-        K: (3, 3).
+        depth: (T, S, S), meters.
+        mask: (T, S, S), True on the head.
+        K: (3, 3), pixels.
         motion: of the head.
     """
 
@@ -88,7 +89,7 @@ class Clip(NamedTuple):
 
 
 def draw_camera(rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """A camera K (3, 3) and where a head is at rest (3,): as far away as fills about half the picture."""
+    """Draw a camera K (3, 3) and the place (3,) of a head at rest, which fills about half of the image."""
     focal, field = rng.uniform(1.3, 2.2), rng.uniform(0.38, 0.46)
     center = (size - 1) * (0.5 + rng.uniform(-0.04, 0.04, 2))
     K = torch.tensor([[focal * size, 0, center[0]], [0, focal * size, center[1]], [0, 0, 1]])
@@ -97,7 +98,7 @@ def draw_camera(rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
 
 
 def draw_motion(rng: np.random.Generator, place: Tensor, options: Options) -> Motion:
-    """Slow turns around the neck, a jaw that speaks in phrases, and eyes that blink."""
+    """Draw slow turns around the neck, openings of the jaw in phrases, and blinks."""
     frames, degree = options.frames, math.radians(1) * options.rotation
     angles = _sway(rng, frames, 3) * (0.5 * degree, degree, 0.35 * degree)  # around x (nod), y (turn), z (tilt)
     turn = pose_matrix(torch.from_numpy(angles), torch.zeros(frames, 3).double())
@@ -125,7 +126,7 @@ def _speech(rng: np.random.Generator, frames: int) -> np.ndarray:
 
 
 def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """(frames,) in [0, 1]: the eyes shut for a moment, every 2 to 4 seconds; first in the first second or so."""
+    """(frames,) in [0, 1]: short blinks every 2 to 4 seconds, the first one within about a second."""
     blink, at = np.zeros(frames), rng.uniform(4, max(5, min(frames - 4, 1.5 * RATE)))
     while at < frames:
         blink = np.maximum(blink, np.clip(1.4 - np.abs(np.arange(frames) - round(at)) / 2.5, 0, 1))
@@ -133,26 +134,26 @@ def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
     return blink
 
 
-def render_clip(index: int, options: Options) -> Clip:
-    """The clip of that index; no other clip and no number of them has a part in it."""
+def render_clip(index: int, options: Options) -> RenderedClip:
+    """Render the clip of an index; it does not depend on the other clips or on their number."""
     rng = np.random.default_rng([options.seed, index])
     K, place = draw_camera(rng, options.size)
     motion = draw_motion(rng, place, options)
     home = pose_matrix(torch.zeros(1, 3), place[None])[0]
     stage = Stage(rng, K, options.size, home, samples=options.samples)
     expressions = map(Expression, motion.mouth.tolist(), motion.blink.tolist())
-    pictures = [stage.render(*frame) for frame in zip(motion.pose, expressions, strict=True)]
-    images, depth, mask = (np.stack(arrays) for arrays in zip(*pictures, strict=True))
-    return Clip(images, depth, mask, K, motion)
+    rendered = [stage.render(*frame) for frame in zip(motion.pose, expressions, strict=True)]
+    images, depth, mask = (np.stack(arrays) for arrays in zip(*rendered, strict=True))
+    return RenderedClip(images, depth, mask, K, motion)
 
 
-def write_clip(folder: Path, name: str, clip: Clip) -> None:
-    """NAME.npz, then NAME.mp4."""
+def write_clip(folder: Path, name: str, clip: RenderedClip) -> None:
+    """Write NAME.npz, then NAME.mp4."""
     with whole_file(folder / f"{name}.npz") as part, open(part, "wb") as file:
         truth = dict(pose=clip.motion.pose.numpy(), mouth=clip.motion.mouth, blink=clip.motion.blink)
         np.savez_compressed(file, depth=clip.depth, mask=clip.mask, K=clip.K.numpy(), **truth)
     with whole_file(folder / f"{name}.mp4") as part, av.open(str(part), "w", format="mp4") as output:
-        # Not by write_video: frames are read at random, so key frames are frequent and none refers to a later one.
+        # Not by `write_video`: for random access, key frames are frequent and there are no B-frames.
         stream = output.add_stream("libx264", rate=RATE, options={"crf": "12", "g": "12", "bf": "0"})
         stream.height, stream.width, stream.pix_fmt = *clip.images.shape[1:3], "yuv420p"
         for image in clip.images:
@@ -161,14 +162,14 @@ def write_clip(folder: Path, name: str, clip: Clip) -> None:
 
 
 def splits(options: Options) -> Iterator[tuple[str, str]]:
-    """Name and split of every clip; the last persons are the test split."""
+    """Yield name and split of every clip; the last persons are the test split."""
     first_test = options.clips - round(options.test_share * options.clips)
     for index in range(options.clips):
         yield f"head{index:04d}", "test" if index >= first_test else "train"
 
 
 def check(options: Options) -> None:
-    """Raise one line for what cannot be rendered."""
+    """Raise one line for an option that is out of range."""
     if options.size < 64 or options.size % 4:
         raise ValueError(f"--size: expected a multiple of 4 from 64 up, got {options.size}")
     if options.samples not in (1, 2):

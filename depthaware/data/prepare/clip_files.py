@@ -1,10 +1,6 @@
-"""Clips on disk: H.264 that can be read at random places, and tar files of them for WebDataset."""
+"""Clips on disk: H.264 with frequent key frames, which can be read at random places."""
 
-import hashlib
-import io
-import json
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -16,19 +12,19 @@ from ...media.atomic import whole_file
 from ...media.video import Frame
 from .face_crops import Crop
 
-KEY_FRAMES = 12  # between two of them: a frame at random is decoded from the last one on
-# One thread, and key frames at fixed places, so that the same frames always make the same bytes. With mbtree, x264 made
-# others of small clips one time in fifty.
+KEY_FRAMES = 12  # distance between two of them: a random frame is decoded from the last one on
+# One thread, and key frames at fixed places, so that the same frames always give the same bytes. With mbtree, x264
+# encoded one small clip in fifty differently.
 H264 = {"crf": "18", "g": str(KEY_FRAMES), "bf": "0", "sc_threshold": "0", "threads": "1", "mbtree": "0"}
 
 
-class Encoded(NamedTuple):
-    """A clip that was written.
+class EncodedClip(NamedTuple):
+    """Properties of a clip that was written.
 
     Attributes:
-        frames: their number.
-        rate: of frames a second.
-        motion: mean change of a pixel in a fifth of a second, of 255.
+        frames: number of frames.
+        rate: frames per second.
+        motion: mean change of a pixel in a fifth of a second, in [0, 255].
     """
 
     frames: int
@@ -36,21 +32,23 @@ class Encoded(NamedTuple):
     motion: float
 
 
-def write_clip(path: Path, frames: Iterable[Frame], crop: Crop, *, size: int, rate: Fraction, fps: float) -> Encoded:
-    """Cut a square out of frames, and write it as an mp4 without sound, which appears when it is complete.
+def write_clip(
+    path: Path, frames: Iterable[Frame], crop: Crop, *, size: int, rate: Fraction, fps: float
+) -> EncodedClip:
+    """Crop frames to a square and write them as an mp4 without sound, which appears once it is complete.
 
     Args:
         path: of the mp4.
         frames: of the source.
-        crop: the square.
-        size: its side in the clip, in pixels; even.
-        rate: of the source, in frames a second.
-        fps: frames a second to pick; 0, or more than the source has, takes all.
+        crop: the square, in pixels of the source.
+        size: side of the clip in pixels; even.
+        rate: frames per second of the source.
+        fps: frames per second to pick; 0, or more than the source has, takes all.
     """
     if 0 < fps < rate:
         rate = Fraction(fps).limit_denominator(1001)
-        frames = pick(frames, rate)
-    motion = Motion(max(1, round(rate / 5)))
+        frames = pick_frames(frames, rate)
+    motion = MeanMotion(max(1, round(rate / 5)))
     count = 0
     options = {"movflags": "faststart"}
     with whole_file(path) as part, av.open(str(part.absolute()), "w", format="mp4", options=options) as output:
@@ -59,17 +57,17 @@ def write_clip(path: Path, frames: Iterable[Frame], crop: Crop, *, size: int, ra
         stream.codec_context.time_base = 1 / rate
         for count, frame in enumerate(frames, 1):
             square = frame.image[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
-            motion.see(square)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(square), format="rgb24")
-            picture = picture.reformat(width=size, height=size, format="yuv420p", interpolation="BICUBIC")
-            picture.pts, picture.time_base = count - 1, 1 / rate
-            output.mux(stream.encode(picture))
+            motion.update(square)
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(square), format="rgb24")
+            image = image.reformat(width=size, height=size, format="yuv420p", interpolation="BICUBIC")
+            image.pts, image.time_base = count - 1, 1 / rate
+            output.mux(stream.encode(image))
         output.mux(stream.encode(None))
-    return Encoded(count, rate, motion.mean)
+    return EncodedClip(count, rate, motion.mean)
 
 
-def pick(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
-    """Drop frames until there are `rate` a second; none is ever shown twice."""
+def pick_frames(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
+    """Drop frames until `rate` per second remain; none is repeated."""
     start, count = None, 0
     for frame in frames:
         start = frame.time if start is None else start
@@ -78,17 +76,22 @@ def pick(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
             count = int((frame.time - start) * rate) + 1
 
 
-class Motion:
-    """Mean change between pictures that are `step` apart."""
+class MeanMotion:
+    """Running mean of the change between frames that are `step` apart.
+
+    Attributes:
+        mean: mean absolute difference of the pixels, in [0, 255]; 0 before the second compared frame.
+    """
 
     def __init__(self, step: int) -> None:
         self.step, self.count, self.changes = step, 0, [0.0]
         self.before: np.ndarray | None = None
 
-    def see(self, picture: np.ndarray) -> None:
+    def update(self, image: np.ndarray) -> None:
+        """Take the next frame, (H, W, 3) in [0, 255]; every `step`-th one is compared with the one before."""
         if self.count % self.step == 0:
-            stride = max(1, len(picture) // 64)
-            small = picture[::stride, ::stride].astype(np.float32)
+            stride = max(1, len(image) // 64)
+            small = image[::stride, ::stride].astype(np.float32)
             if self.before is not None:
                 self.changes.append(float(np.abs(small - self.before).mean()))
             self.before = small
@@ -96,64 +99,5 @@ class Motion:
 
     @property
     def mean(self) -> float:
+        """Mean of the changes."""
         return sum(self.changes) / max(1, len(self.changes) - 1)
-
-
-class Sample(NamedTuple):
-    """One clip of a shard: an mp4, and what its json says."""
-
-    path: Path
-    identity: str
-    split: str
-    frames: int
-    source: str
-
-
-def write_shards(folder: Path, samples: Sequence[Sample], megabytes: float) -> int:
-    """Write 000000.tar, 000001.tar, ... of at most so many MB (a larger clip gets one alone); returns their number.
-
-    The order is that of hashes of the names, so that a shard is a mixture of persons and always the same.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for count, shard in enumerate(_packed(samples, megabytes * 1e6), 1):
-        with (
-            whole_file(folder / f"{count - 1:06d}.tar") as part,
-            tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            for sample in shard:
-                _add(tar, f"{sample.path.stem}.mp4", sample.path.read_bytes())
-                _add(tar, f"{sample.path.stem}.json", _label(sample))
-    for stale in folder.glob("*.tar"):
-        if stale.stem.isdecimal() and int(stale.stem) >= count:
-            stale.unlink()
-    return count
-
-
-def _packed(samples: Sequence[Sample], limit: float) -> Iterator[list[Sample]]:
-    shard: list[Sample] = []
-    room = limit - 2 * tarfile.RECORDSIZE
-    for sample in sorted(samples, key=lambda sample: hashlib.sha256(sample.path.stem.encode()).digest()):
-        need = _blocks(sample.path.stat().st_size) + _blocks(len(_label(sample)))
-        if shard and need > room:
-            yield shard
-            shard, room = [], limit - 2 * tarfile.RECORDSIZE
-        shard.append(sample)
-        room -= need
-    if shard:
-        yield shard
-
-
-def _label(sample: Sample) -> bytes:
-    return json.dumps({key: getattr(sample, key) for key in ("identity", "split", "frames", "source")}).encode()
-
-
-def _blocks(size: int) -> int:
-    """Of a file in a tar: a header and whole blocks."""
-    return tarfile.BLOCKSIZE * (1 - -size // tarfile.BLOCKSIZE)
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)  # its time is 0, its owner nobody
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))
