@@ -1,11 +1,7 @@
 """Export: a DaGAN as three graphs for ONNX Runtime or PyTorch, which appear only if they draw what the model draws."""
 
 import json
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..dagan import DaGAN
+from ..media.atomic import whole_folder
 from .graphs import Graph, trace
 from .quantization import quantize_export
 from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow, require
@@ -79,7 +76,7 @@ def export(
     size = source_image.shape[-1]
     graphs = trace(model, size)
     facts = _facts(model, graphs, format, size)
-    with _whole_files(Path(folder)) as part:
+    with whole_folder(folder, last=FACTS) as part:
         for name, graph in graphs.items():
             write_graph(graph, part / facts["graphs"][name]["file"])
         _write(facts, part)
@@ -89,21 +86,6 @@ def export(
         psnr = quantize_export(part, source_image, driving_images) if int8 else None
         _write(facts | {"difference": difference, "psnr": psnr}, part)
     return Exported(Path(folder), size, difference, psnr)
-
-
-@contextmanager
-def _whole_files(folder: Path) -> Iterator[Path]:
-    """A temporary folder, whose files go to `folder` at the end, the facts last; after any exception nothing does."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".exporting-") as part:
-            yield Path(part)
-            for file in sorted(Path(part).iterdir(), key=lambda file: file.name == FACTS):
-                os.replace(file, folder / file.name)
-    finally:
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def write_graph(graph: Graph, path: Path) -> None:

@@ -1,7 +1,6 @@
 """Weights on disk and on the Hugging Face Hub: config.json, model.safetensors and README.md, no pickles."""
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from ..media.atomic import whole_folder
 from .config import with_current_names
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -182,15 +182,11 @@ def save(
     }
     check_fit(tensors, tensors, f"saving {folder}")  # non-finite weights would be refused on loading
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-            part = Path(temporary)
+        with whole_folder(folder, last=CONFIG) as part:
             # Not save_file, whose files are readable by their owner only.
             (part / WEIGHTS).write_bytes(serialize(tensors, metadata={"format": "pt"}))
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (part / CARD).write_text(card or _BARE_CARD, encoding="utf-8")
-            for name in (WEIGHTS, CONFIG, CARD):
-                os.replace(part / name, folder / name)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights cannot be written ({error})") from error
 
