@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,13 +58,19 @@ def bundled() -> list[str]:
 
 
 def find(name: str | Path, *, revision: str | None = None) -> Path:
-    """Find the folder of the weights `name`: bundled, local, or downloaded from the Hub."""
-    local = str(name) in bundled() or Path(name).is_dir()
-    if local and revision is not None:
+    """The folder with the weights called `name`: bundled, local, or downloaded from the Hub.
+
+    A folder with the name of bundled weights is taken if it is written as a path ("./dagan-tiny"); else a warning says
+    that it is not.
+    """
+    is_bundled, is_folder = str(name) in bundled(), Path(name).is_dir()
+    if (is_bundled or is_folder) and revision is not None:
         raise ValueError(f"weights {str(name)!r}: revision {revision!r} is for Hub weights, these are on this machine")
-    if str(name) in bundled():
+    if is_bundled and not (is_folder and isinstance(name, Path)):
+        if is_folder:
+            warnings.warn(f"weights {name!r}: are the bundled ones, for the folder write './{name}'", stacklevel=4)
         return _BUNDLED / name
-    if Path(name).is_dir():
+    if is_folder:
         return Path(name)
     if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
@@ -80,23 +87,21 @@ def _download(repo_id: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]))
     except Exception as error:  # the client's transport raises kinds of its own, which change with its version
-        raise ValueError(f"{where}: {_reason(error)}") from error
+        raise _hub_error(where, error) from error
 
 
-def _reason(error: Exception) -> str:
-    """Summarize an error of the Hub client in one line."""
+def _hub_error(where: str, error: Exception) -> ValueError | OSError:
+    """One line: ValueError for an id that is wrong or unknown to the Hub, OSError for failures of network and Hub."""
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, RepositoryNotFoundError):
-        return "no such repository, or no access to it"
+        return ValueError(f"{where}: no such repository, or no access to it")
     if isinstance(error, RevisionNotFoundError):
-        return "no such revision"
+        return ValueError(f"{where}: no such revision")
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return (
-        f"not downloaded before, and the Hub is out of reach ({line})"
-        if isinstance(error, LocalEntryNotFoundError)
-        else line
-    )
+    if isinstance(error, LocalEntryNotFoundError):
+        return OSError(f"{where}: not downloaded before, and the Hub is out of reach ({line})")
+    return (ValueError if isinstance(error, ValueError) else OSError)(f"{where}: {line}")
 
 
 def load(model_class: type[Model], name: str | Path, revision: str | None = None) -> Model:
@@ -105,7 +110,7 @@ def load(model_class: type[Model], name: str | Path, revision: str | None = None
     options = with_current_names(read_config(folder))
     try:
         model = model_class(**options)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last is timm's, for an unknown encoder
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is of impossible sizes
         raise ValueError(f"{folder / CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
     load_weights(model, folder)
     model.card = read_card(folder)
@@ -209,4 +214,4 @@ def upload(folder: Path, repo_id: str, *, files: Sequence[str] = (CONFIG, WEIGHT
             repo_id=repo_id, folder_path=folder, allow_patterns=list(files), commit_message="Upload depthaware weights"
         ).commit_url
     except Exception as error:  # as in `_download`
-        raise ValueError(f"Hub repository {repo_id!r}: {_reason(error)}") from error
+        raise _hub_error(f"Hub repository {repo_id!r}", error) from error
