@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure_memory import TARGET, peak_megabytes
 
-from depthaware.inference.animator import animate, animate_to_file, nearest_pose
+from depthaware.inference import animate, animate_to_file
+from depthaware.inference.animator import nearest_pose
 from depthaware.inference.depth_maps import depth_to_file, estimate_disparity, gray_painter, point_cloud
 from depthaware.keypoints import Keypoints
 from depthaware.media.image import fit_square, read_image, to_uint8, write_image
@@ -123,7 +124,7 @@ def test_sources_and_drivers_of_any_shape(tiny_model, fit):
         ({"mode": "sideways"}, "mode: expected 'relative' or 'absolute', got 'sideways'"),
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"fit": "squeeze"}, "fit: expected 'crop', 'pad' or 'stretch', got 'squeeze'"),
-        ({"initial_frame": 11}, "initial_frame: expected 'best' or one of the driver's frames, 0 to 10, got 11"),
+        ({"initial_frame": 11}, "initial_frame: expected 'best' or one of the driving frames, 0 to 10, got 11"),
         ({"initial_frame": -1}, "initial_frame: .* got -1"),
     ],
 )
@@ -133,7 +134,7 @@ def test_wrong_options_are_named_at_once(tiny_model, noise, options, message):
 
 
 def test_looking_ahead_needs_a_driver_that_can_be_read_twice(tiny_model, noise):
-    with pytest.raises(ValueError, match="reads the driver twice"):
+    with pytest.raises(ValueError, match="reads the driving video twice"):
         animate(tiny_model, SOURCE, iter(noise), initial_frame="best")
 
 
@@ -220,7 +221,7 @@ def test_depthaware_animate_is_the_function_and_not_a_module():
     import depthaware
 
     assert depthaware.animate is animate
-    code = "import depthaware.inference.animator, depthaware.cli.main; assert callable(depthaware.animate)"
+    code = "import depthaware.inference.animation, depthaware.cli.main; assert callable(depthaware.animate)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

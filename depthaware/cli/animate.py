@@ -96,7 +96,7 @@ def run(args: Namespace) -> str:
     """Animate, and say what was written."""
     from torch.compiler import set_stance
 
-    from ..inference.animator import animate_to_file
+    from ..inference import animate_to_file
     from ..media.atomic import check_output
     from ..media.audio import COPIED
     from ..media.image import read_image

@@ -45,7 +45,7 @@ def _complain(message: str, code: int = 2) -> int:
 def _import_libraries() -> None:
     """Import what takes long; NumPy turns a Ctrl-C that comes meanwhile into an ImportError, so it is answered here."""
     with _answering(lambda number, _: os._exit(_complain("interrupted", 128 + number))):
-        from ..inference import animator as animation  # noqa: F401
+        from ..inference import animation  # noqa: F401
 
 
 @contextmanager

@@ -14,11 +14,8 @@ from ..dagan import DaGAN
 from ..geometry import backproject, disparity_to_depth
 from ..media.atomic import check_output
 from ..media.image import Image, fetch, to_pixels, to_tensor, write_image, write_ply
-from ..media.threads import background, prefetch
+from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
-
-AHEAD = 2
-"""Frames, or batches of them, that wait between reading, the network and writing, at most."""
 
 
 @torch.inference_mode()

@@ -10,6 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 T = TypeVar("T")
 P = ParamSpec("P")
 
+AHEAD = 2
+"""Depth of the queues between reading, the network and writing: frames, or batches of them."""
+
 
 @contextmanager
 def prefetch(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:

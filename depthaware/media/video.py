@@ -17,18 +17,17 @@ from .audio import audio_codec, audio_muxer, start_time
 from .image import Image, find_images, is_still, open_media, read_image, to_rgb
 
 
-class Frame(NamedTuple):
-    """One picture of a video.
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
-        time: when it is shown, in seconds after the start.
-        driving: of an animated frame: what the model saw of the driver, uint8 of the same shape.
+        time: presentation time, in seconds after the start.
     """
 
     image: Image
     time: Fraction
-    driving: Image | None = None
 
 
 class OutputInfo(NamedTuple):

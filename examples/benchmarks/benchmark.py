@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from depthaware import DaGAN, attention, optimize, read_image, read_video
 from depthaware.export.exporter import export
 from depthaware.export.runtimes import ExportedDaGAN
-from depthaware.inference.animator import animate_to_file
+from depthaware.inference import animate_to_file
 from depthaware.inference.optimization import best_dtype, fold_batch_norms, use_phases
 from depthaware.media.image import fit_square
 from depthaware.media.video import write_video

@@ -19,7 +19,7 @@ from measure_attention import resident
 from measure_memory import write_driver
 
 from depthaware import DaGAN, read_video
-from depthaware.inference.animator import animate_to_file
+from depthaware.inference import animate_to_file
 
 TARGET = 1.05
 
