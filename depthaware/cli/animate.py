@@ -12,6 +12,7 @@ from .common import add_fps, add_model, load_model, progress
 if TYPE_CHECKING:
     from ..dagan import DaGAN
     from ..inference.animator import SupportsAnimation
+    from ..inference.optimization import OptimizedDaGAN
 
 _MEDIA = files("depthaware") / "assets"
 
@@ -62,7 +63,7 @@ def _load(args: Namespace, frames: int) -> "SupportsAnimation":
     return model
 
 
-def _fast(model: "DaGAN", args: Namespace, frames: int) -> "DaGAN":
+def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN":
     import torch
 
     from ..inference.optimization import best_dtype, optimize
@@ -75,7 +76,7 @@ def _fast(model: "DaGAN", args: Namespace, frames: int) -> "DaGAN":
     return fast
 
 
-def _warm_up(model: "DaGAN", batch_size: int, quiet: bool) -> None:
+def _warm_up(model: "OptimizedDaGAN", batch_size: int, quiet: bool) -> None:
     import torch
 
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""A trained DaGAN made fast for inference: the same results, within rounding."""
+"""A fast copy of a trained DaGAN for inference: the same results, within rounding."""
 
 import copy
 from itertools import pairwise
@@ -12,32 +12,72 @@ from torch.nn.utils import fusion, parametrize
 from torch.utils._pytree import tree_map
 
 from ..blocks import Hourglass, UpBlock
-from ..dagan import DaGAN
+from ..dagan import DaGAN, DaGANOutput, SourceEncoding
 from ..depth import SelfSupDepthNet, normalize
 from ..generator import PlainDecoder
+from ..keypoints import Keypoints
 from .polyphase import PhaseConv, UpsampledConv
 
 
-class OptimizedDaGAN(DaGAN):
-    """A `DaGAN` that `optimize` has changed: used like any other, but neither trained nor saved."""
+class OptimizedDaGAN(nn.Module):
+    """A fast copy of a `DaGAN`, made by `optimize`: the same interface for inference, neither trained nor saved.
 
-    done: tuple[str, ...] = ()
-    """What was changed, in words."""
+    Args:
+        model: with optimized networks.
+        done: names of the applied optimizations.
 
-    def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
-        """Refuse: these weights fit no `DaGAN`."""
+    Attributes:
+        image_size: that of the model, like `config` and `depth_range`.
+    """
+
+    def __init__(self, model: DaGAN, done: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.done = model, done
+        self.image_size, self.config, self.depth_range = model.image_size, model.config, model.depth_range
+
+    @property
+    def depth_net(self) -> nn.Module | None:
+        """The optimized depth network, or None for a model without depth."""
+        return self.model.depth_net
+
+    def forward(self, source_image: Tensor, driving_image: Tensor) -> DaGANOutput:
+        """`DaGAN.forward`."""
+        return self.model(source_image, driving_image)
+
+    def detect(self, image: Tensor) -> tuple[Keypoints, Tensor | None]:
+        """`DaGAN.detect`."""
+        return self.model.detect(image)
+
+    def detect_keypoints(self, image: Tensor) -> Keypoints:
+        """`DaGAN.detect_keypoints`."""
+        return self.model.detect_keypoints(image)
+
+    def encode_source(self, source_image: Tensor) -> SourceEncoding:
+        """`DaGAN.encode_source`."""
+        return self.model.encode_source(source_image)
+
+    def drive(self, source: SourceEncoding, kp_driving: Keypoints, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """`DaGAN.drive`."""
+        return self.model.drive(source, kp_driving, dtype=dtype)
+
+    def drive_with_details(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
+        """`DaGAN.drive_with_details`."""
+        return self.model.drive_with_details(source, kp_driving)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Raise ValueError: these weights fit no `DaGAN`."""
         raise ValueError("model: is optimized and cannot be saved, expected the one that it was made from")
 
-    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
-        """Refuse, like `save_pretrained`."""
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Raise ValueError, like `save_pretrained`."""
         raise ValueError("model: is optimized and cannot be pushed, expected the one that it was made from")
 
 
 def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool = False) -> OptimizedDaGAN:
     """Make a fast copy of a model, for inference on the device where the model is.
 
-    Batch norms go into the convolutions before them, what follows an up-sampling is computed before it (see `phases`),
-    and memory is laid out channels last. That changes results by rounding alone, less than 1e-4.
+    Batch norms are folded into the convolutions before them, layers that follow an up-sampling are computed before it
+    (see `polyphase`), and memory is laid out channels last. That changes results by rounding alone, less than 1e-4.
 
     Args:
         model: trained; stays as it is.
@@ -47,34 +87,36 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
             at their first use, once for each batch size, takes a minute or two on a CPU and needs a C++ compiler.
 
     Returns:
-        A model whose attribute `done` says what was changed.
+        A model whose attribute `done` names the applied optimizations.
     """
     if isinstance(model, OptimizedDaGAN):
         raise ValueError("model: is optimized already, expected the one that it was made from")
     fast = copy.deepcopy(model).eval().requires_grad_(False)
-    fast.__class__ = OptimizedDaGAN
-    assert isinstance(fast, OptimizedDaGAN)
     fold_batch_norms(fast)
     use_phases(fast)
     fast.to(memory_format=torch.channels_last)
-    fast.done = ("batch norms folded", "up-sampling in phases", "channels last")
+    done = ["batch norms folded", "up-sampling in phases", "channels last"]
     networks = [fast.depth_net, fast.kp_detector.hourglass, fast.dense_motion.hourglass, fast.generator.decoder]
-    heavy: list[Any] = [network for network in networks if network is not None]
+    heavy = [network for network in networks if network is not None]
     if dtype != torch.float32:
         for network in heavy:
             _compute_in(network, dtype)
         if fast.generator.attention is not None:
             fast.generator.attention.value.to(dtype)
-        fast.done += (str(dtype).removeprefix("torch."),)
+        done.append(str(dtype).removeprefix("torch."))
     if compile:
         graphs = next(model.parameters()).is_cuda
-        how: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {"options": {"freezing": True}}
         for network in heavy:
-            network.forward = torch.compile(network.forward, dynamic=False, **how)
-            if graphs:  # whose next run overwrites what this one put out
-                network.register_forward_hook(lambda *call: tree_map(torch.clone, call[-1]))
-        fast.done += ("compiled with CUDA graphs" if graphs else "compiled",)
-    return fast
+            _compile(network, graphs)
+        done.append("compiled with CUDA graphs" if graphs else "compiled")
+    return OptimizedDaGAN(fast, tuple(done)).eval()
+
+
+def _compile(network: nn.Module, graphs: bool) -> None:
+    how: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {"options": {"freezing": True}}
+    network.forward = torch.compile(network.forward, dynamic=False, **how)  # type: ignore[method-assign]
+    if graphs:  # the next run overwrites the output of this one
+        network.register_forward_hook(lambda *call: tree_map(torch.clone, call[-1]))
 
 
 def best_dtype(device: torch.device) -> torch.dtype:

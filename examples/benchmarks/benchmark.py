@@ -222,7 +222,7 @@ def pictures(size: int, count: int, device: str) -> tuple[Tensor, Tensor]:
 
 def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: torch.dtype) -> Table:
     """Milliseconds and arithmetic a frame of every part of the optimized model, and the share of the matrix rate."""
-    fast = optimize(model, dtype=dtype)
+    fast = optimize(model, dtype=dtype).model
     source, driving = pictures(size, batch, options.device)
     encoded = fast.encode_source(source)
     kp = fast.detect_keypoints(driving)
