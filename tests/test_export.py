@@ -194,7 +194,7 @@ def test_what_is_wrong_is_said_in_one_line(exported, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize("package", ["onnxruntime", "onnxscript"])
 def test_a_missing_package_is_named_with_its_extra(package, faces, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf'^{package} is not installed: pip install "depthaware\[export\]"$'):
+    with pytest.raises(ImportError, match=rf'^{package} is not installed: pip install "depthaware\[export\]"$'):
         exporting.export(build(), tmp_path / "new", *faces)
 
 

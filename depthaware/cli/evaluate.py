@@ -123,7 +123,7 @@ def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Ex
         try:
             found[kind] = load(kind)
             names += needing
-        except ValueError as error:
+        except ImportError as error:
             if getattr(args, kind.replace("-", "_")) is not None:
                 raise
             absent.append(f"without {', '.join(needing)} ({error})")

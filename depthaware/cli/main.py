@@ -24,8 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
     except OSError as error:
-        return _complain(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
-    except (ValueError, MemoryError) as error:
+        if error.strerror is None:  # one line of our own
+            return _complain(f"error: {error}")
+        return _complain(f"error: {error.filename or 'input or output'}: {error.strerror}")
+    except (ValueError, ImportError, MemoryError) as error:
         return _complain(f"error: {error or 'out of memory'}")
     except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
         if not re.search("out of memory|allocate memory|not enough memory", str(error)):

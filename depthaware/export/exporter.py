@@ -9,11 +9,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .._optional import require
 from ..dagan import DaGAN
 from ..media.atomic import whole_folder
 from .graphs import Graph, trace
 from .quantization import quantize_export
-from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow, require
+from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow
 
 OPSET = 20  # the first whose GridSample is PyTorch's
 TOLERANCE = 1e-4
@@ -64,15 +65,16 @@ def export(
         int8: quantize detector and driver, see `quantize_export`.
 
     Raises:
-        ValueError: if a package is missing, or the graphs are off by more than 1e-4, or int8 leaves less than 35 dB;
-            the folder then is as it was.
+        ValueError: if the graphs are off by more than 1e-4, or int8 leaves less than 35 dB.
+        ImportError: if a package is missing. After any error the folder is as it was.
     """
     if format not in SUFFIXES or (int8 and format == "torch"):
         raise ValueError(f"format: expected onnx or, unless int8, torch, got {format!r}")
     if len(driving_images) < max(BATCHES):
         raise ValueError(f"driving images: expected at least {max(BATCHES)}, got {len(driving_images)}")
     if format == "onnx":
-        require("onnx", "onnxscript", "onnxruntime")
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            require(package, "export")
     size = source_image.shape[-1]
     graphs = trace(model, size)
     facts = _facts(model, graphs, format, size)

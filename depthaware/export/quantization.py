@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .runtimes import ExportedDaGAN, follow, read_facts, relative, require
+from .._optional import require
+from .runtimes import ExportedDaGAN, follow, read_facts, relative
 
 LEAST_PSNR = 35.0
 # By their weights' names. In float32 stay the key points and the attention, an error of which moves or mixes up whole
@@ -56,7 +57,8 @@ def quantize(path: Path, inputs: Sequence[str], calibration: Sequence[Sequence[T
         inputs: their names.
         calibration: some inputs, in that order; the activations' ranges are those that are seen with them.
     """
-    onnx, tools, shapes = require("onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
+    onnx, tools = require("onnx", "export"), require("onnxruntime.quantization", "export")
+    shapes = require("onnxruntime.quantization.shape_inference", "export")
     feeds = iter([dict(zip(inputs, (x.numpy() for x in tensors), strict=True)) for tensors in calibration])
 
     class Reader(tools.CalibrationDataReader):  # type: ignore[name-defined, misc]

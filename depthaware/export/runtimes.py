@@ -1,6 +1,5 @@
 """An exported model, with the part of DaGAN's interface that animation needs: no weights and no network code."""
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._optional import require
 from ..keypoints import Keypoints, transfer_motion
 
 FACTS = "export.json"
@@ -37,7 +37,8 @@ class ExportedDaGAN:
         folder: with export.json and the three graphs.
 
     Raises:
-        ValueError: if there is no such export, it is damaged, or ONNX Runtime is missing.
+        ValueError: if there is no such export, or it is damaged.
+        ImportError: if ONNX Runtime is missing.
     """
 
     device = torch.device("cpu")
@@ -100,14 +101,14 @@ def open_graph(path: Path, names: dict[str, Any]) -> Runner:
     """A function from the graph's inputs, in the order of its names, to its outputs."""
     try:
         return _open_onnx(path, names["inputs"]) if path.suffix == ".onnx" else _open_torch(path)
-    except ValueError:
+    except (ValueError, ImportError):
         raise
     except Exception as error:  # each of the two libraries has kinds of its own
         raise ValueError(f"{path}: cannot be loaded ({(str(error).splitlines() or ['damaged'])[0]})") from error
 
 
 def _open_onnx(path: Path, inputs: list[str]) -> Runner:
-    (onnxruntime,) = require("onnxruntime")
+    onnxruntime = require("onnxruntime", "export")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # video is read and written meanwhile
@@ -128,11 +129,3 @@ def _open_torch(path: Path) -> Runner:
         return [out] if isinstance(out, Tensor) else list(out)
 
     return run
-
-
-def require(*names: str) -> list[Any]:
-    """Import packages of the extra `export`, or say in one line how to get them."""
-    try:
-        return [importlib.import_module(name) for name in names]
-    except ImportError as error:
-        raise ValueError(f'{error.name} is not installed: pip install "depthaware[export]"') from error

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from .._optional import require
 from ..data.pairs import Clips, batches
 from ..inference.optimization import best_dtype
 from ..pretrained.hub import upload
@@ -190,17 +191,14 @@ class Run:
 
 
 def _accelerator(options: RunOptions) -> Any:
-    try:
-        import tensorboard  # noqa: F401
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-    except ImportError as error:
-        raise ImportError('training needs accelerate and tensorboard: pip install "depthaware[train]"') from error
+    require("tensorboard", "train")
+    accelerate = require("accelerate", "train")
     cpu = options.cpu or not torch.cuda.is_available()
     native = best_dtype(torch.device("cpu" if cpu else "cuda")) == torch.bfloat16
     mixed = "bf16" if options.precision == "bfloat16" or (options.precision == "auto" and native) else "no"
     # Every process computes the same statistics, so there are no buffers to send around.
-    how = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[how])
+    how = accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)
+    return accelerate.Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[how])
 
 
 def cosine(done: float, final: float = 0.05) -> float:

@@ -39,7 +39,7 @@ def trial(kind: str, name: str, batches: list[Tensor], device: str) -> str:
     """One line on how it went."""
     try:
         extract = load(kind, name, device)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         return str(error)
     start = _clocks()
     found = torch.cat([extract(batch) for batch in batches])
