@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from depthaware.dagan import DaGAN
-from depthaware.pretrained import hub
+from depthaware.pretrained import hub, locate
 
 TINY = conftest.TINY | {
     "num_keypoints": 3,
@@ -338,10 +338,10 @@ def test_a_folder_written_as_a_path_wins_over_bundled_weights(path, tmp_path, mo
 
 def test_a_folder_named_like_bundled_weights_is_warned_about(tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
-    assert hub.find("dagan-tiny") == hub.find(Path("dagan-tiny")) and not recwarn.list
+    assert locate.find("dagan-tiny") == locate.find(Path("dagan-tiny")) and not recwarn.list
     tiny().save_pretrained("dagan-tiny")
     with pytest.warns(UserWarning, match=r"^weights 'dagan-tiny': are the bundled ones, .* write './dagan-tiny'$"):
-        assert hub.find("dagan-tiny") == Path(hub.__file__).parents[1] / "assets/weights/dagan-tiny"
+        assert locate.find("dagan-tiny") == Path(hub.__file__).parents[1] / "assets/weights/dagan-tiny"
 
 
 def test_a_revision_is_for_the_hub(saved):

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from ..media.atomic import whole_folder
 from .config import with_current_names
+from .locate import CARD, CONFIG, WEIGHTS, find, hub_error
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 Model = TypeVar("Model", bound=Any)
-_BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
 _BARE_CARD = """---
 library_name: depthaware
 license: other
@@ -50,58 +48,6 @@ def converted_card(name: str, config: dict[str, Any]) -> str:
     if config["keypoint_input"] == "rgb" and config["attention"] != "cross":
         return _CONVERTED_CARD.format(name=name, tag="", depth="")
     return _CONVERTED_CARD.format(name=name, tag=", depth", depth=f" and its depth network ({config['depth_encoder']})")
-
-
-def bundled() -> list[str]:
-    """Names of the weights bundled with the package."""
-    return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{CONFIG}"))
-
-
-def find(name: str | Path, *, revision: str | None = None) -> Path:
-    """The folder with the weights called `name`: bundled, local, or downloaded from the Hub.
-
-    A folder with the name of bundled weights is taken if it is written as a path ("./dagan-tiny"); else a warning says
-    that it is not.
-    """
-    is_bundled, is_folder = str(name) in bundled(), Path(name).is_dir()
-    if (is_bundled or is_folder) and revision is not None:
-        raise ValueError(f"weights {str(name)!r}: revision {revision!r} is for Hub weights, these are on this machine")
-    if is_bundled and not (is_folder and isinstance(name, Path)):
-        if is_folder:
-            warnings.warn(f"weights {name!r}: are the bundled ones, for the folder write './{name}'", stacklevel=4)
-        return _BUNDLED / name
-    if is_folder:
-        return Path(name)
-    if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(
-            f"weights {str(name)!r}: expected a folder, a Hub id 'user/model' or a bundled name "
-            f"({', '.join(bundled())})"
-        )
-    return _download(name, revision)
-
-
-def _download(repo_id: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    where = f"Hub weights {repo_id!r}" + (f" at revision {revision!r}" if revision else "")
-    try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]))
-    except Exception as error:  # the client's transport raises kinds of its own, which change with its version
-        raise _hub_error(where, error) from error
-
-
-def _hub_error(where: str, error: Exception) -> ValueError | OSError:
-    """One line: ValueError for an id that is wrong or unknown to the Hub, OSError for failures of network and Hub."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, RepositoryNotFoundError):
-        return ValueError(f"{where}: no such repository, or no access to it")
-    if isinstance(error, RevisionNotFoundError):
-        return ValueError(f"{where}: no such revision")
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if isinstance(error, LocalEntryNotFoundError):
-        return OSError(f"{where}: not downloaded before, and the Hub is out of reach ({line})")
-    return (ValueError if isinstance(error, ValueError) else OSError)(f"{where}: {line}")
 
 
 def load(model_class: type[Model], name: str | Path, revision: str | None = None) -> Model:
@@ -214,4 +160,4 @@ def upload(folder: Path, repo_id: str, *, files: Sequence[str] = (CONFIG, WEIGHT
             repo_id=repo_id, folder_path=folder, allow_patterns=list(files), commit_message="Upload depthaware weights"
         ).commit_url
     except Exception as error:  # as in `_download`
-        raise _hub_error(f"Hub repository {repo_id!r}", error) from error
+        raise hub_error(f"Hub repository {repo_id!r}", error) from error
