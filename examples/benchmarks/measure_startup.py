@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-RUNS = 3
+RUNS = 5
 CLI = ["-m", "depthaware.cli"]
 FIRST_FRAME = """
 from importlib.resources import files
@@ -46,7 +46,8 @@ def cpu_seconds(arguments: list[str]) -> float:
 
 def main() -> None:
     assert not Path("missing.png").exists()
-    seconds = {name: min(cpu_seconds(command) for _ in range(RUNS)) for name, command in COMMANDS.items()}
+    rounds = [{name: cpu_seconds(command) for name, command in COMMANDS.items()} for _ in range(RUNS)]
+    seconds = {name: min(times[name] for times in rounds) for name in COMMANDS}
     for name, value in seconds.items():
         print(f"{name:16} {value:5.2f} s")
     print(f"{'beyond torch':16} {seconds['first frame'] - seconds['import torch']:5.2f} s")
