@@ -1,4 +1,4 @@
-"""Export: a DaGAN as three graphs for ONNX Runtime or PyTorch, which appear only if they draw what the model draws."""
+"""Export of a DaGAN as three graphs for ONNX Runtime or PyTorch, written only if their outputs match the model's."""
 
 import json
 import warnings
@@ -16,13 +16,13 @@ from .graphs import Graph, trace
 from .quantization import quantize_export
 from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow
 
-OPSET = 20  # the first whose GridSample is PyTorch's
+OPSET = 20  # the first with the GridSample of PyTorch
 TOLERANCE = 1e-4
-BATCHES = (1, 2, 5)  # none is the batch that the graphs were traced with
+BATCHES = (1, 2, 5)  # without 3, the batch size of tracing
 
 
 class Exported(NamedTuple):
-    """What was written.
+    """Summary of an export.
 
     Attributes:
         folder: with the three graphs and export.json.
@@ -53,13 +53,13 @@ def export(
 ) -> Exported:
     """Write the graphs `source_encoder`, `detector` and `driver`, and export.json.
 
-    The number of driving frames is free, the size of the images is not. Relative motion happens between detector and
-    driver and is no graph, see `transfer_motion`.
+    The number of driving frames is free, the size of the images is not. Relative motion is computed between detector
+    and driver and is no graph, see `transfer_motion`.
 
     Args:
         model: on the CPU.
-        folder: made if absent; it is all that `ExportedDaGAN` needs.
-        source_image: (1, 3, H, H) in [0, 1], a real picture of the size that the graphs shall have.
+        folder: made if absent; the only input of `ExportedDaGAN`.
+        source_image: (1, 3, H, H) in [0, 1], a real image of the size that the graphs take.
         driving_images: (F, 3, H, H) in [0, 1], frames of a real video in their order, at least 5.
         format: "onnx" (for ONNX Runtime) or "torch" (`torch.export`).
         int8: quantize detector and driver, see `quantize_export`.
@@ -91,9 +91,9 @@ def export(
 
 
 def write_graph(graph: Graph, path: Path) -> None:
-    """Write one graph as ONNX or as PyTorch's .pt2, by the ending."""
+    """Write one graph as ONNX or as PyTorch's .pt2, by the suffix."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's exporters about themselves
+        warnings.simplefilter("ignore")  # deprecations inside PyTorch's exporters
         if path.suffix == SUFFIXES["torch"]:
             return torch.export.save(graph.program, path)
         program = torch.onnx.export(
@@ -109,12 +109,12 @@ def write_graph(graph: Graph, path: Path) -> None:
 
 
 def largest_difference(model: DaGAN, exported: ExportedDaGAN, source_image: Tensor, driving_images: Tensor) -> float:
-    """How far frames and key points are apart, at the most; jacobians relative to the largest, if that is above 1."""
+    """Largest difference of frames and key points; relative to the largest value where that exceeds 1 (jacobians)."""
     worst = torch.zeros(())
     for count in BATCHES:
         ours, theirs = (follow(each, source_image, driving_images[:count]) for each in (model, exported))
         for a, b in zip(ours, theirs, strict=True):
-            worst = torch.maximum(worst, (a - b).abs().max() / a.abs().max().clamp_min(1))  # a NaN stays
+            worst = torch.maximum(worst, (a - b).abs().max() / a.abs().max().clamp_min(1))  # keeps NaN
     return worst.item()
 
 

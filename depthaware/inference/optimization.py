@@ -120,17 +120,17 @@ def _compile(network: nn.Module, graphs: bool) -> None:
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """For `optimize`: bfloat16 where the device computes in it natively, else float32."""
+    """Choose the dtype for `optimize`: bfloat16 where the device supports it natively, else float32."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older PyTorch
         native = device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
 
 
 def fold_batch_norms(model: nn.Module) -> None:
-    """Put batch norms into the convolutions that stand right before them, and spectral norms into their weights."""
+    """Fold batch norms into the convolutions right before them, and spectral norms into their weights."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d) and parametrize.is_parametrized(child):
@@ -139,13 +139,13 @@ def fold_batch_norms(model: nn.Module) -> None:
             owner = module
             if isinstance(conv, nn.Sequential) and len(conv):  # the deep stem of a ResNet
                 owner, (name, conv) = conv, list(conv.named_children())[-1]
-            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:  # timm's has an activation in it
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:  # not timm's, which include an activation
                 setattr(owner, name, fusion.fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
 
 
 def _bare(conv: nn.Conv2d) -> nn.Conv2d:
-    """A convolution with the weight that a parametrisation comes to; to remove that one breaks every copy."""
+    """A convolution with the current value of a parametrized weight; removing the parametrization breaks copies."""
     bare = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
@@ -160,10 +160,12 @@ def _bare(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def use_phases(model: DaGAN) -> None:
-    """Compute what follows an up-sampling at the resolution before it; `fold_batch_norms` comes first."""
+    """Compute convolutions after an up-sampling at the resolution before it; call `fold_batch_norms` first."""
     for module in list(model.modules()):
         if isinstance(module, Hourglass):
-            for index in range(len(module.up_blocks))[-2:]:  # coarser ones would only have more weights to read
+            for index in range(len(module.up_blocks))[
+                -2:
+            ]:  # coarser ones have few positions and would only read more weights
                 module.up_blocks[index] = _up_block(module.up_blocks[index])
     if isinstance(model.generator.decoder, PlainDecoder) and len(model.generator.decoder.up_blocks):
         model.generator.decoder = _Decoder(model.generator.decoder)
@@ -176,7 +178,7 @@ def _up_block(block: Any) -> nn.Module:
 
 
 class _Decoder(PlainDecoder):
-    """A `PlainDecoder` whose last two layers work on phases."""
+    """A `PlainDecoder` whose last two layers compute on phases."""
 
     def __init__(self, decoder: PlainDecoder) -> None:
         nn.Module.__init__(self)
@@ -192,7 +194,7 @@ class _Decoder(PlainDecoder):
 
 
 class _DepthNet(SelfSupDepthNet):
-    """A `SelfSupDepthNet` for the finest disparity alone, up-sampling in phases."""
+    """A `SelfSupDepthNet` that predicts only the finest disparity, up-sampling in phases."""
 
     def __init__(self, net: SelfSupDepthNet) -> None:
         nn.Module.__init__(self)
@@ -218,7 +220,7 @@ class _DepthNet(SelfSupDepthNet):
 
 
 def _split(conv: nn.Conv2d, channels: int) -> tuple[nn.Conv2d, nn.Module]:
-    """A convolution of two maps, one behind the other, as two whose outputs add up to its."""
+    """Split a convolution of two concatenated maps into one for each; their outputs sum to its output."""
     first, rest = conv.weight[:, :channels], conv.weight[:, channels:]
     parts = []
     for weight in (first, rest):

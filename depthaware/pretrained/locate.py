@@ -15,8 +15,8 @@ def bundled() -> list[str]:
 def find(name: str | Path, *, revision: str | None = None) -> Path:
     """Find the folder of the weights `name`: bundled, local, or downloaded from the Hub.
 
-    A folder with the name of bundled weights is taken if it is written as a path ("./dagan-tiny"); else a warning says
-    that it is not.
+    A folder with the name of bundled weights is taken if it is written as a path ("./dagan-tiny"); otherwise a
+    warning names the clash.
 
     Raises:
         ValueError: if the name is none of these, or unknown to the Hub.
