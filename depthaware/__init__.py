@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .depth import SelfSupDepthNet as SelfSupDepthNet
     from .discriminator import MultiScaleDiscriminator as MultiScaleDiscriminator
     from .generator import DepthAwareGenerator as DepthAwareGenerator
-    from .inference.animator import animate as animate
+    from .inference.animation import animate as animate
     from .inference.optimization import optimize as optimize
     from .keypoints import Keypoints as Keypoints
     from .keypoints import RGBDKeypointDetector as RGBDKeypointDetector
@@ -33,7 +33,7 @@ _HOMES = {
     "depth": ["SelfSupDepthNet"],
     "discriminator": ["MultiScaleDiscriminator"],
     "generator": ["DepthAwareGenerator"],
-    "inference.animator": ["animate"],
+    "inference.animation": ["animate"],
     "inference.optimization": ["optimize"],
     "keypoints": ["Keypoints", "RGBDKeypointDetector", "transfer_motion"],
     "media.image": ["read_image"],

@@ -81,6 +81,110 @@ class Hourglass(nn.Module):
         return y
 
 
+class ResNetBlock(nn.Module):
+    """Residual block of a `ResNet`: (B, in, h, w) -> (B, out, h / stride, w / stride).
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the 3 x 3 convolutions.
+        stride: of the first of them.
+        bottleneck: 1 x 1, 3 x 3 and 1 x 1 convolutions with four times as many channels at the end, not two of 3 x 3.
+        average: the shortcut averages before its 1 x 1 convolution instead of striding (He et al. 2019, ResNet-D).
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int, bottleneck: bool, average: bool) -> None:
+        super().__init__()
+        self.out_channels = channels * 4 if bottleneck else channels
+        first, second = (1, stride) if bottleneck else (stride, 1)
+        self.conv1 = _conv(in_channels, channels, 1 if bottleneck else 3, first)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = _conv(channels, channels, 3, second)
+        self.bn2 = last = nn.BatchNorm2d(channels)
+        self.conv3 = None
+        if bottleneck:
+            self.conv3 = _conv(channels, self.out_channels, 1, 1)
+            self.bn3 = last = nn.BatchNorm2d(self.out_channels)
+        nn.init.zeros_(last.weight)
+        self.downsample = None
+        if stride > 1 or in_channels != self.out_channels:
+            pool = [nn.AvgPool2d(2) if stride > 1 else nn.Identity()] if average else []
+            conv = _conv(in_channels, self.out_channels, 1, 1 if average else stride)
+            self.downsample = nn.Sequential(*pool, conv, nn.BatchNorm2d(self.out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        if self.conv3 is not None:
+            y = self.bn3(self.conv3(F.relu(y, inplace=True)))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
+
+
+class ResNet(nn.Module):
+    """ResNet encoder: (B, in, H, W) -> five feature maps at 1/2, 1/4, ..., 1/32 with `channels` channels.
+
+    Parameters are named, shaped and initialized as in timm, so that its weights fit.
+
+    Args:
+        in_channels: channels of the input.
+        layers: blocks of each stage.
+        widths: channels of each stage's 3 x 3 convolutions.
+        bottleneck: whether each stage's blocks are bottlenecks.
+        deep_stem: channels of three 3 x 3 convolutions in place of the first 7 x 7; shortcuts then average.
+
+    Reference:
+        He et al. 2016, Deep residual learning for image recognition.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        layers: tuple[int, ...],
+        widths: tuple[int, ...] = (64, 128, 256, 512),
+        bottleneck: tuple[bool, ...] = (False, False, False, False),
+        deep_stem: int = 0,
+    ) -> None:
+        super().__init__()
+        self.channels = [2 * deep_stem or 64]
+        self.conv1 = _deep_stem(in_channels, deep_stem) if deep_stem else _conv(in_channels, 64, 7, 2)
+        self.bn1 = nn.BatchNorm2d(self.channels[0])
+        for stage, (count, width, narrow) in enumerate(zip(layers, widths, bottleneck, strict=True)):
+            blocks: list[ResNetBlock] = []
+            for index in range(count):
+                before = blocks[-1].out_channels if blocks else self.channels[-1]
+                stride = 2 if stage and not index else 1
+                blocks.append(ResNetBlock(before, width, stride=stride, bottleneck=narrow, average=deep_stem > 0))
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            self.channels.append(blocks[-1].out_channels)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [F.relu(self.bn1(self.conv1(x)), inplace=True)]
+        x = F.max_pool2d(features[0], 3, stride=2, padding=1)
+        for stage in range(1, len(self.channels)):
+            x = self.get_submodule(f"layer{stage}")(x)
+            features.append(x)
+        return features
+
+
+def _conv(in_channels: int, out_channels: int, size: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
+
+
+def _deep_stem(in_channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        _conv(in_channels, width, 3, 2),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        _conv(width, width, 3, 1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        _conv(width, 2 * width, 3, 1),
+    )
+
+
 class AntiAliasDownsample(nn.Module):
     """Gaussian blur, then every (1/scale)-th pixel: (B, c, h, w) -> (B, c, scale·h, scale·w).
 

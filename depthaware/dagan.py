@@ -209,6 +209,7 @@ class DaGAN(nn.Module):
 
         Raises:
             ValueError: if nothing is found under that name, or config and weights do not fit this class or each other.
+            OSError: if the Hub cannot be reached.
         """
         return hub.load(cls, name, revision)
 

@@ -2,12 +2,27 @@
 
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import check_size
+from .blocks import ResNet, check_size
+
+_FOUR = (True, True, True, True)
+# Built without timm, which takes seconds to import.
+_RESNETS: dict[str, dict[str, Any]] = {
+    "resnet18": {"layers": (2, 2, 2, 2)},
+    "resnet34": {"layers": (3, 4, 6, 3)},
+    "resnet50": {"layers": (3, 4, 6, 3), "bottleneck": _FOUR},
+    "resnet101": {"layers": (3, 4, 23, 3), "bottleneck": _FOUR},
+    "resnet152": {"layers": (3, 8, 36, 3), "bottleneck": _FOUR},
+    "test_resnet": {
+        "layers": (1, 1, 1, 1),
+        "widths": (32, 48, 48, 96),
+        "bottleneck": (False, False, True, False),
+        "deep_stem": 16,
+    },
+}
 
 
 class SelfSupDepthNet(nn.Module):
@@ -69,8 +84,20 @@ class SelfSupDepthNet(nn.Module):
 
 
 def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> tuple[nn.Module, list[int]]:
-    """Build a timm ResNet that returns its feature maps at 1/2, 1/4, ..., 1/32, and list their channels."""
-    model: Any = timm.create_model(name, pretrained=pretrained, features_only=True, in_chans=in_channels)
+    """Build a ResNet by its timm name that returns its feature maps at 1/2, ..., 1/32, and list their channels.
+
+    The plain family (``resnet18`` to ``resnet152``, ``test_resnet``) needs no timm unless `pretrained`.
+    """
+    plain = _RESNETS.get(name.partition(".")[0])
+    if plain and not pretrained:
+        resnet = ResNet(in_channels, **plain)
+        return resnet, resnet.channels
+    import timm
+
+    try:
+        model: Any = timm.create_model(name, pretrained=pretrained, features_only=True, in_chans=in_channels)
+    except RuntimeError as error:  # of an unknown name
+        raise ValueError(f"encoder {name!r}: {error}") from error
     if model.feature_info.reduction() != [2, 4, 8, 16, 32]:
         raise ValueError(
             f"encoder {name!r}: expected a ResNet with features at 1/2 to 1/32, found {model.feature_info.reduction()}"

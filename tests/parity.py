@@ -30,7 +30,7 @@ from depthaware.pretrained.checkpoint import read_depth, read_discriminator, rea
 
 GOLDEN = Path(__file__).parent / "golden"
 Arrays = dict[str, Any]
-Change = Callable[[DaGAN], DaGAN]
+Change = Callable[[DaGAN], Any]
 
 
 class Row(NamedTuple):
@@ -136,14 +136,14 @@ def plain(arrays: Arrays, golden: Path, folder: Path, change: Change) -> Arrays:
     """The detector, the plain generator, and relative motion from the first driving frame to the next."""
     model = change(converted(golden, folder, "DepthAwareGenerator"))
     attended: list[Tensor] = []
-    assert model.generator.attention is not None
-    hook = model.generator.attention.register_forward_pre_hook(lambda _, inputs: attended.extend(inputs))
+    networks = getattr(model, "model", model)  # an optimized model wraps them
+    hook = networks.generator.attention.register_forward_pre_hook(lambda _, inputs: attended.extend(inputs))
     source = model.encode_source(image(arrays, "source_image"))
     kp_driving, _ = model.detect(image(arrays, "driving_image"))
     out = model.drive_with_details(source, kp_driving)
     hook.remove()
-    motion: DenseMotion = model.dense_motion(source.image, out.kp_source, kp_driving)
-    rows = model.generator.attention.attention_map(*attended, queries=torch.arange(0, 4096, 512)).flatten(2)
+    motion: DenseMotion = networks.dense_motion(source.image, out.kp_source, kp_driving)
+    rows = networks.generator.attention.attention_map(*attended, queries=torch.arange(0, 4096, 512)).flatten(2)
     current, _ = model.detect(image(arrays, "driving_next"))
     found = _keypoints("kp_source", out.kp_source) | _keypoints("kp_driving", kp_driving)
     found |= _keypoints("kp_relative", transfer_motion(out.kp_source, current, kp_driving))

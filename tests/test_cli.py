@@ -1,6 +1,7 @@
 """The command, above all when something is wrong."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -36,7 +37,7 @@ def test_animate_says_what_it_wrote(here, tiny_weights, capsys):
     captured = capsys.readouterr()
     wrote, how = captured.out.splitlines()
     assert wrote == "out.mp4: 12 frames, 64 x 64, 25 fps, sound copied"
-    assert how.startswith("made with: batch norms folded, up-sampling in phases")
+    assert how.startswith("optimizations: batch norms folded, up-sampling in phases")
     assert captured.err == ""
     assert times(Path("out.mp4")) == times(Path("clip.mp4"))
     assert packets(Path("out.mp4"), "audio") == packets(Path("clip.mp4"), "audio")
@@ -104,6 +105,60 @@ except SystemExit:
     assert done.stdout.endswith("\n[]\n"), done
 
 
+WRONG_AT_ONCE = [
+    "animate --source missing.png",
+    "animate --driving missing.mp4",
+    "animate --output out.avi",
+    "animate --save-depth out.png",
+    "animate --batch-size 0",
+    "animate --weights absent",
+    "animate --backend onnxruntime --compile",
+    "depth missing.png",
+    "depth --output out.txt me.png",
+    "convert missing.pth --output new",
+    "convert me.png --depth-dir missing --output new",
+    "export --output new --size 0",
+    "export --output new --calibrate missing.mp4",
+    "evaluate --data missing --protocol same-identity --output new",
+    "evaluate --data . --protocol missing.csv --output new",
+]
+
+
+def test_wrong_paths_and_options_are_reported_before_pytorch_is_loaded(here):
+    code = f"""
+import sys
+from depthaware.cli.main import main
+for line in {WRONG_AT_ONCE}:
+    print(main(line.split()), sorted({{"torch", "av", "numpy"}} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "2 []\n" * len(WRONG_AT_ONCE), done
+    assert done.stderr.count("\n") == done.stderr.count("depthaware: error: ") == len(WRONG_AT_ONCE)
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_loading_is_announced_unless_quiet(here, quiet):
+    Path("bad.pth").write_text("no checkpoint")
+    out, err = run(["convert", "bad.pth", "--output", "new", *quiet]).communicate(timeout=300)
+    assert out == "" and err.startswith("depthaware: error: " if quiet else f"{LOADING}depthaware: error: ")
+
+
+def test_a_folder_named_like_the_bundled_weights_is_one_line(here, tiny_weights, capsys):
+    shutil.copytree(tiny_weights, "dagan-tiny")
+    line = "animate --driving clip.mp4 --save-depth d.mp4 --weights"
+    assert main([*line.split(), "./dagan-tiny", "--quiet"]) == 0
+    assert capsys.readouterr().err == "" and read_video("animation.mp4").size == (64, 64)
+    assert main(["depth", "me.png", "--weights", "dagan-tiny"]) == 0
+    expected = "depthaware: warning: weights 'dagan-tiny': are the bundled ones, for the folder write './dagan-tiny'\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_missing_package_is_one_line(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["export", "--output", "new"]) == 2
+    message = 'depthaware: error: onnxruntime is not installed: pip install "depthaware[export]"\n'
+    assert capsys.readouterr().err == message
+
+
 def cut(path: str, part: float, source: str) -> None:
     data = Path(source).read_bytes()
     Path(path).write_bytes(data[: int(len(data) * part)])
@@ -165,10 +220,10 @@ BAD = {
     "animate --driving cut.webm": "cut.webm: is cut short",
     "animate --driving no_frames.mp4": "no_frames.mp4: has no",
     "animate --driving me.png": "me.png: is a still image, expected a video",
-    "animate --driving folder": "folder: found no pictures",
+    "animate --driving folder": "folder: found no images",
     "animate --driving mixed": "mixed/2.png: damaged, cut short",
-    "animate --driving folder/*.png": "folder/*.png: found no pictures",
-    "animate --driving %03d.png": "%03d.png: found no pictures",
+    "animate --driving folder/*.png": "folder/*.png: found no images",
+    "animate --driving %03d.png": "%03d.png: found no images",
     "animate --driving mixed --fps 0": "rate: expected",
     "animate --driving mixed --fps 0.0001": "rate: expected",
     "animate --driving mixed --fps nan": "rate: expected",
@@ -276,6 +331,9 @@ def test_folder_without_write_permission(here, tiny_weights, capsys):
     assert "cannot be written to" in capsys.readouterr().err
 
 
+LOADING = "depthaware: loading PyTorch\n"
+
+
 def run(arguments: list[str], **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "depthaware.cli", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
@@ -290,7 +348,7 @@ def test_full_disk(here, tiny_weights):
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     out, err = process.communicate(timeout=300)
-    assert (process.returncode, out, err) == (2, "", "depthaware: error: animation.mp4: File too large\n")
+    assert (process.returncode, out, err) == (2, "", f"{LOADING}depthaware: error: animation.mp4: File too large\n")
     assert tree() == before
 
 
@@ -326,10 +384,10 @@ def test_ctrl_c_and_kill(here, tiny_weights, moment, number):
     ended = (*process.communicate(timeout=300), process.returncode)
     left = sorted(set(tree()) - set(before))
     if number == signal.SIGKILL:  # nobody hears it; what is left hides, and is not under the name of the result
-        assert ended == ("", "", -number)
-        assert left in ([], [f".animation.mp4.{process.pid}.part"])
+        assert ended == ("", LOADING, -number)
+        assert [re.sub(r"\.[0-9a-f]{8}\.", ".", name) for name in left] in ([], [".animation.mp4.part"])
     else:
-        assert ended == ("", "depthaware: interrupted\n", 128 + number)
+        assert ended == ("", f"{LOADING}depthaware: interrupted\n", 128 + number)
         assert left == []
 
 

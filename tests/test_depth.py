@@ -1,9 +1,14 @@
 """Laws of the face depth network."""
 
+import subprocess
+import sys
+
 import pytest
+import timm
 import torch
 
 from depthaware import SelfSupDepthNet
+from depthaware.depth import resnet_encoder
 
 NARROW = (4, 4, 8, 8, 16)
 
@@ -33,6 +38,47 @@ def test_any_timm_resnet_will_do(encoder):
     model = network(encoder)
     assert model(torch.rand(1, 3, 64, 64), num_scales=1)[0].shape == (1, 1, 64, 64)
     assert not any(".fc." in key for key in model.state_dict())  # no classifier
+
+
+@pytest.mark.parametrize("in_channels", [3, 6])
+@pytest.mark.parametrize("name", ["resnet18.tv_in1k", "resnet34", "resnet50", "test_resnet.r160_in1k"])
+def test_plain_resnets_are_timms(name, in_channels):
+    torch.manual_seed(0)
+    ours, channels = resnet_encoder(name, in_channels=in_channels)
+    theirs = timm.create_model(name, features_only=True, in_chans=in_channels)
+    assert channels == theirs.feature_info.channels()
+    for norm in (module for module in theirs.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        for tensor in (norm.weight.data, norm.running_var):  # some start at zero, which hides the branch before
+            tensor.uniform_(0.5, 1)
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.rand(2, in_channels, 64, 96)
+    for training in (False, True):
+        found, expected = (network.train(training)(image) for network in (ours, theirs))
+        for a, b in zip(found, expected, strict=True):
+            assert b.std() > 1e-3
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_plain_resnets_start_like_timms():
+    torch.manual_seed(0)
+    ours = resnet_encoder("test_resnet", in_channels=3)[0].state_dict()
+    theirs = timm.create_model("test_resnet", features_only=True).state_dict()
+    assert list(ours) == list(theirs)
+    for name, tensor in theirs.items():
+        if tensor.is_floating_point() and tensor.numel() > 1000:
+            assert ours[name].std().item() == pytest.approx(tensor.std().item(), rel=0.1), name
+        elif tensor.ndim == 1:
+            assert torch.equal(ours[name], tensor), name
+
+
+def test_the_bundled_models_encoder_needs_no_timm():
+    code = """
+import sys
+from depthaware import DaGAN
+DaGAN.from_pretrained("dagan-tiny")
+print(sorted({"timm", "torchvision", "torch._dynamo"} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done
 
 
 def test_the_default_is_the_papers_resnet18():
@@ -73,6 +119,8 @@ def test_sides_that_cannot_be_halved_are_refused_by_name(size, message):
 def test_impossible_options_are_refused_by_name():
     with pytest.raises(ValueError, match="encoder 'test_vit': expected a ResNet"):
         SelfSupDepthNet("test_vit")
+    with pytest.raises(ValueError, match=r"encoder 'resnet19': .*resnet19"):
+        SelfSupDepthNet("resnet19")
     with pytest.raises(ValueError, match="decoder_channels: expected 5 widths, got 2"):
         SelfSupDepthNet("test_resnet", decoder_channels=(4, 8))
     for num_scales in (0, 5):

@@ -101,7 +101,7 @@ def test_the_sheet_shows_no_difference_without_ground_truth(tmp_path):
 def test_missing_libraries_cost_their_metrics_alone(data, tiny_weights, tmp_path, capsys, monkeypatch):
     def load(kind: str, name: str | None = None, device: str = "cpu") -> Stand:
         if kind == "identity":
-            raise ValueError("identity: install something")
+            raise ImportError("identity: install something")
         return STANDS[kind]
 
     monkeypatch.setattr(extractors, "load", load)

@@ -24,14 +24,14 @@ from depthaware.media.image import fit_square
 
 MEDIA = Path(depthaware.__file__).parent / "assets"
 FILES = ["detector.onnx", "driver.onnx", "export.json", "source_encoder.onnx"]
-OTHER = dict(decoder="spade", blend=True, attention="self", keypoint_input="rgb", align_corners=False)
+OTHER = dict(decoder="spade", blend=False, attention="self", keypoint_input="rgb", align_corners=False)
 FOMM = dict(keypoint_input="rgb", attention="none")
 
 
 def build(seed: int = 0, **options: Any) -> DaGAN:
-    """A tiny model in which every part has an effect."""
+    """A tiny model in which every part has an effect; motion has it through `blend`."""
     torch.manual_seed(seed)
-    model = DaGAN(**TINY | options).eval()
+    model = DaGAN(**TINY | {"blend": True} | options).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("attention.gate"):  # shut at first
             parameter.data.fill_(0.5)
@@ -62,7 +62,7 @@ def assert_draws_the_same(folder: Path, model: DaGAN, source: Tensor, driving: T
     for count in (1, 2, 5, 8):
         wanted = follow(model, source, driving[:count])
         torch.testing.assert_close(follow(loaded, source, driving[:count]), wanted, atol=1e-4, rtol=0)
-    assert wanted[0].std(dim=0).max() > 5e-3  # the frames differ
+    assert wanted[0].std(dim=0).max() > 0.05  # the frames differ by far more than the tolerance
 
 
 def test_the_graphs_draw_what_the_model_draws_for_any_number_of_frames(exported, faces):
@@ -79,9 +79,12 @@ def test_so_do_those_of_other_models(options, format, faces, tmp_path):
 def test_animation_takes_an_export_in_the_models_place(exported):
     portrait = read_image(str(MEDIA / "portrait.png"))
     clip = [frame.image for frame in read_video(MEDIA / "driving.mp4")][::30]
-    videos = [animate(model, portrait, clip, batch_size=2) for model in (build(), ExportedDaGAN(exported))]
-    for ours, theirs in zip(*videos, strict=True):
-        assert abs(ours.image.astype(int) - theirs.image).max() <= 1
+    ours, theirs = (
+        np.stack([frame.image for frame in animate(model, portrait, clip, batch_size=2)]).astype(int)
+        for model in (build(), ExportedDaGAN(exported))
+    )
+    assert ours.std(0).max() > 10
+    assert abs(ours - theirs).max() <= 1
 
 
 WITHOUT_TORCH = """
@@ -191,7 +194,7 @@ def test_what_is_wrong_is_said_in_one_line(exported, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize("package", ["onnxruntime", "onnxscript"])
 def test_a_missing_package_is_named_with_its_extra(package, faces, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf'^{package} is not installed: pip install "depthaware\[export\]"$'):
+    with pytest.raises(ImportError, match=rf'^{package} is not installed: pip install "depthaware\[export\]"$'):
         exporting.export(build(), tmp_path / "new", *faces)
 
 

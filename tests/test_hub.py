@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from depthaware.dagan import DaGAN
-from depthaware.pretrained import hub
+from depthaware.pretrained import hub, locate
 
 TINY = conftest.TINY | {
     "num_keypoints": 3,
@@ -167,6 +167,7 @@ BAD_FILES = {
     "unknown choice": ("config.json", b'{"decoder": "magic"}', "decoder: expected 'plain' or 'spade', got 'magic'"),
     "unknown encoder": ("config.json", b'{"depth_encoder": "resnet19"}', "resnet19"),
     "option of the wrong type": ("config.json", b'{"num_keypoints": "many"}', "config.json"),
+    "impossible width": ("config.json", b'{"num_keypoints": -1}', "negative dimension"),
     "config of another model": (
         "config.json",
         json.dumps(TINY | {"num_keypoints": 4}).encode(),
@@ -259,8 +260,8 @@ out = {}
 def refusal(call, *args, **options):
     try:
         call(*args, **options)
-    except ValueError as error:
-        return str(error)
+    except (ValueError, OSError) as error:
+        return f"{'OSError' if isinstance(error, OSError) else 'ValueError'}: {error}"
 """
 
 
@@ -301,7 +302,7 @@ out["latest"] = DaGAN.from_pretrained("me/tiny").config["num_keypoints"]
     assert not any("pytorch_model.bin" in request for request in server.requests)
     code += 'out["other"] = refusal(DaGAN.from_pretrained, "me/other")'
     offline = client(code, "http://127.0.0.1:9", tmp_path)  # where nobody listens
-    assert "out of reach" in offline["other"] and "\n" not in offline["other"]
+    assert re.fullmatch("OSError: Hub weights 'me/other': not downloaded before, .* out of reach .*", offline["other"])
     assert offline | {"other": None} == online | {"other": None}
 
 
@@ -314,17 +315,33 @@ out["push"] = refusal(DaGAN.from_pretrained({str(saved)!r}).push_to_hub, "me/min
 """
     out = client(code, server.url, tmp_path, HF_TOKEN="")
     expected = {
-        "me/none": "no such repository",
+        "me/none": "ValueError: Hub weights 'me/none': no such repository",
         "me/pickled": "no model.safetensors",
         "me/pickled " + "0" * 40: "no such revision",
         "me/pickled v2": "no such revision",
-        "a b/c": "Hub weights 'a b/c'",
-        "push": "Hub repository 'me/mine'",
+        "a b/c": "ValueError: Hub weights 'a b/c'",
+        "push": "OSError: Hub repository 'me/mine'",
     }
     assert out.keys() == expected.keys()
     for name, line in out.items():
         assert expected[name] in line and "\n" not in line, (name, line)
     assert "me/mine" not in server.repos
+
+
+@pytest.mark.parametrize("path", ["./dagan-tiny", Path("dagan-tiny")])
+def test_a_folder_written_as_a_path_wins_over_bundled_weights(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny(num_keypoints=4).save_pretrained("dagan-tiny")
+    assert DaGAN.from_pretrained(path).config["num_keypoints"] == 4
+    assert DaGAN.from_pretrained(str(tmp_path / "dagan-tiny")).config["num_keypoints"] == 4
+
+
+def test_a_folder_named_like_bundled_weights_is_warned_about(tmp_path, monkeypatch, recwarn):
+    monkeypatch.chdir(tmp_path)
+    assert locate.find("dagan-tiny") == locate.find(Path("dagan-tiny")) and not recwarn.list
+    tiny().save_pretrained("dagan-tiny")
+    with pytest.warns(UserWarning, match=r"^weights 'dagan-tiny': are the bundled ones, .* write './dagan-tiny'$"):
+        assert locate.find("dagan-tiny") == Path(hub.__file__).parents[1] / "assets/weights/dagan-tiny"
 
 
 def test_a_revision_is_for_the_hub(saved):

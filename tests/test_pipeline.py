@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthaware import DaGAN
-from depthaware.inference.animator import animate, animate_to_file
+from depthaware.inference import animate, animate_to_file
 from depthaware.inference.depth_maps import depth_to_file, gray_painter
 from depthaware.media.image import fetch, from_pixels, to_pixels, to_uint8
 from depthaware.media.threads import background, prefetch
@@ -283,7 +283,7 @@ def written(monkeypatch) -> dict[str, list[Frame]]:
         files[path] = []
         yield lambda frame: files[path].append(Frame(frame.image.copy(), frame.time))
 
-    monkeypatch.setattr("depthaware.inference.animator.write_video", record)
+    monkeypatch.setattr("depthaware.inference.animation.write_video", record)
     monkeypatch.setattr("depthaware.inference.depth_maps.write_video", record)
     return files
 
@@ -352,7 +352,7 @@ def test_an_error_anywhere_is_seen_and_leaves_nothing(tiny_model, clip, tmp_path
             with write_video(*args, **options) as write:
                 yield failing(write)
 
-        monkeypatch.setattr("depthaware.inference.animator.write_video", write_badly)
+        monkeypatch.setattr("depthaware.inference.animation.write_video", write_badly)
     else:
         options["progress"] = fail
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from depthaware.media.atomic import check_output, whole_file
 from depthaware.media.audio import COPIED
 from depthaware.media.image import fit_square, read_image, to_uint8, write_image, write_ply
 from depthaware.media.video import Frame, read_video, write_video
@@ -298,20 +297,3 @@ def test_an_unfinished_file_never_appears(tmp_path, error):
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_bytes() == b"what was there before"
-
-
-def test_whole_file_appears_at_the_end(tmp_path):
-    with whole_file(tmp_path / "a") as part:
-        part.write_text("b")
-        assert not (tmp_path / "a").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
-def test_check_output_sees_the_same_file_under_other_names(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"")
-    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
-    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "a.mp4")
-    for other in ("a.mp4", "link.mp4", "hard.mp4", "../" + tmp_path.name + "/a.mp4"):
-        with pytest.raises(ValueError, match="same file"):
-            check_output(tmp_path / "a.mp4", (".mp4",), (tmp_path / other,))
-    check_output(tmp_path / "b.mp4", (".mp4",), (tmp_path / "a.mp4",))

@@ -1,4 +1,4 @@
-"""`depthaware animate`: a portrait moves like a video."""
+"""`depthaware animate`: animate a portrait with a driving video."""
 
 import sys
 import time
@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from .common import add_fps, add_model, load_model, progress
+from ..media.atomic import check_output
+from .common import add_fps, add_model, check_input, check_weights, load_model, progress
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
     from ..inference.animator import SupportsAnimation
+    from ..inference.optimization import OptimizedDaGAN
 
 _MEDIA = files("depthaware") / "assets"
 
@@ -26,19 +28,19 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--output", default="animation.mp4", help="the mp4 to write (default: %(default)s)")
     parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help="(default: %(default)s)")
     parser.add_argument("--no-adaptive-scale", action="store_true", help="do not scale motion by the size of the faces")
-    initial = "driving frame that poses like the source (default: %(default)s)"
+    initial = "driving frame with the pose of the source (default: %(default)s)"
     parser.add_argument("--initial-frame", type=_index, default=0, metavar="N|best", help=initial)
     parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
-    dtype = "of the heavy work (default: bfloat16 where the device computes in it natively, else float32)"
+    dtype = "compute dtype of the networks (default: bfloat16 where the device has it natively, else float32)"
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
     gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
     parser.add_argument("--compile", action="store_true", help=gain)
     backend = "onnxruntime runs a folder made by `depthaware export`: --weights FOLDER (default: %(default)s)"
     parser.add_argument("--backend", choices=["torch", "onnxruntime"], default="torch", help=backend)
     parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
-    parser.add_argument("--compare", action="store_true", help="show source, driver and result side by side")
+    parser.add_argument("--compare", action="store_true", help="show source, driving frame and result side by side")
     parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")
-    parser.add_argument("--no-audio", action="store_true", help="leave the driver's sound out")
+    parser.add_argument("--no-audio", action="store_true", help="leave out the sound of the driving video")
 
 
 def _index(text: str) -> int | str:
@@ -47,22 +49,36 @@ def _index(text: str) -> int | str:
     return text if text == "best" else int(text)
 
 
+def check(args: Namespace) -> None:
+    """Refuse options and paths that cannot work, without PyTorch."""
+    check_output(args.output, (".mp4",), (args.source, args.driving))
+    if args.save_depth:
+        check_output(args.save_depth, (".mp4",), (args.driving, args.output))
+    if args.batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {args.batch_size}")
+    for path in (args.source, args.driving):
+        check_input(path)
+    if args.backend == "torch":
+        check_weights(args)
+        return
+    if args.device not in (None, "cpu"):
+        raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
+    if args.compile or args.dtype not in (None, "float32"):
+        raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
+
+
 def _load(args: Namespace, frames: int) -> "SupportsAnimation":
     if args.backend == "torch":
         return _fast(load_model(args), args, frames)
     from ..export.runtimes import ExportedDaGAN
 
-    if args.device not in (None, "cpu"):
-        raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
-    if args.compile or args.dtype not in (None, "float32"):
-        raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
     model = ExportedDaGAN(args.weights)
     if model.format != "onnx":
         raise ValueError(f"--weights {args.weights}: expected an export in the format onnx, got {model.format}")
     return model
 
 
-def _fast(model: "DaGAN", args: Namespace, frames: int) -> "DaGAN":
+def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN":
     import torch
 
     from ..inference.optimization import best_dtype, optimize
@@ -75,7 +91,7 @@ def _fast(model: "DaGAN", args: Namespace, frames: int) -> "DaGAN":
     return fast
 
 
-def _warm_up(model: "DaGAN", batch_size: int, quiet: bool) -> None:
+def _warm_up(model: "OptimizedDaGAN", batch_size: int, quiet: bool) -> None:
     import torch
 
     start = time.monotonic()
@@ -93,18 +109,14 @@ def _warm_up(model: "DaGAN", batch_size: int, quiet: bool) -> None:
 
 
 def run(args: Namespace) -> str:
-    """Animate, and say what was written."""
+    """Animate, and describe what was written."""
     from torch.compiler import set_stance
 
-    from ..inference.animator import animate_to_file
-    from ..media.atomic import check_output
+    from ..inference import animate_to_file
     from ..media.audio import COPIED
     from ..media.image import read_image
     from ..media.video import read_video
 
-    check_output(args.output, (".mp4",), (args.source, args.driving))
-    if args.batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {args.batch_size}")
     source, driving = read_image(args.source), read_video(args.driving, rate=args.fps)
     model = _load(args, driving.frames)
     with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
@@ -127,4 +139,4 @@ def run(args: Namespace) -> str:
     if args.no_audio or driving.audio is None:
         sound = "without sound"
     done = getattr(model, "done", ())
-    return f"{written}, {sound}" + (f"\nmade with: {', '.join(done)}" if done else "")
+    return f"{written}, {sound}" + (f"\noptimizations: {', '.join(done)}" if done else "")

@@ -4,26 +4,40 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..pretrained.locate import find_local
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """Declare which model runs where."""
+    """Declare the options of the model and its device."""
     parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda if there is one, else cpu)")
 
 
 def add_fps(parser: ArgumentParser) -> None:
-    """Declare the rate of folders of pictures, which have none."""
-    parser.add_argument("--fps", type=float, default=25, help="of a folder of pictures (default: %(default)s)")
+    """Declare the frame rate of folders of images, which have none of their own."""
+    parser.add_argument("--fps", type=float, default=25, help="of a folder of images (default: %(default)s)")
+
+
+def check_input(path: str) -> None:
+    """Raise OSError if there is no such file; patterns of frames are left to the reader."""
+    if not set(path) & set("*?[%"):
+        Path(path).stat()
+
+
+def check_weights(args: Namespace) -> None:
+    """Raise ValueError if the name of the weights can be none."""
+    find_local(args.weights, revision=args.revision)
 
 
 def load_model(args: Namespace) -> "DaGAN":
-    """The model that `add_model`'s options ask for, on its device."""
+    """Load the model chosen by the options of `add_model`, on its device."""
     import torch
 
     from ..dagan import DaGAN
@@ -31,14 +45,14 @@ def load_model(args: Namespace) -> "DaGAN":
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         if torch.empty(0, device=name).device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("PyTorch knows it, this library does not")
+            raise RuntimeError("known to PyTorch, not supported here")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: not available here, expected cpu, cuda, cuda:N or mps") from error
     return DaGAN.from_pretrained(args.weights, revision=args.revision).to(name)
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:
-    """A bar for somebody who watches: log files get none."""
+    """Make the callback that shows a progress bar, on a terminal only."""
     start = time.monotonic()
 
     def show(done: int, total: int) -> None:

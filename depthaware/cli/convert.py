@@ -1,6 +1,9 @@
-"""`depthaware convert`: a DaGAN or FOMM checkpoint becomes weights in our format."""
+"""`depthaware convert`: convert a DaGAN or FOMM checkpoint to the format of `from_pretrained`."""
 
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from pathlib import Path
+
+from .common import check_input
 
 
 def add(parser: ArgumentParser) -> None:
@@ -12,8 +15,15 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--align-corners", action=BooleanOptionalAction, help=sampling)
 
 
+def check(args: Namespace) -> None:
+    """Refuse paths that cannot work, without PyTorch."""
+    check_input(args.checkpoint)
+    if args.depth_dir and not Path(args.depth_dir).is_dir():
+        raise ValueError(f"--depth-dir {args.depth_dir}: expected a folder with encoder.pth and depth.pth")
+
+
 def run(args: Namespace) -> str:
-    """Convert, and say what was written."""
+    """Convert, and describe what was written."""
     from ..dagan import DaGAN
 
     model = DaGAN.from_checkpoint(args.checkpoint, args.depth_dir, align_corners=args.align_corners)

@@ -1,25 +1,33 @@
-"""`depthaware depth`: the depth of a picture or video."""
+"""`depthaware depth`: estimate the depth of an image or video."""
 
 import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from .common import add_fps, add_model, load_model, progress
+from ..media.atomic import check_output
+from .common import add_fps, add_model, check_input, check_weights, load_model, progress
 
 
 def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     add_model(parser)
     add_fps(parser)
-    parser.add_argument("input", help="picture, video, folder of frames or pattern like 'frames/*.png'")
-    output = ".png or .ply of a picture, .mp4 of a video (default: INPUT_depth.* in the current folder)"
+    parser.add_argument("input", help="image, video, folder of frames or pattern like 'frames/*.png'")
+    output = ".png or .ply of an image, .mp4 of a video (default: INPUT_depth.* in the current folder)"
     parser.add_argument("--output", help=output)
 
 
+def check(args: Namespace) -> None:
+    """Refuse paths that cannot work, without PyTorch."""
+    check_input(args.input)
+    if args.output:
+        check_output(args.output, (".png", ".ply", ".mp4"), (args.input,))
+    check_weights(args)
+
+
 def run(args: Namespace) -> str:
-    """Estimate depth, and say what was written."""
+    """Estimate depth, and describe what was written."""
     from ..inference.depth_maps import depth_to_file
-    from ..media.atomic import check_output
     from ..media.image import is_still, open_media, read_image
     from ..media.video import read_video
 

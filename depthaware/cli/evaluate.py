@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import add_model, load_model, progress
+from .common import add_model, check_input, check_weights, load_model, progress
 
 if TYPE_CHECKING:
     from ..evaluation import ClipReader, PairList
@@ -23,21 +23,21 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="clips, or folders of frames")
     protocol = "same-identity, cross-identity, a CSV file of pairs, or a published list, see the docs"
     parser.add_argument("--protocol", required=True, metavar="NAME|CSV", help=protocol)
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="of the report; if begun, it is gone on with")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="of the report; an incomplete one is resumed")
     metrics = (
         "names with commas between them, or all (default: ssim,psnr,l1, and akd,aed,csim,prmse where dlib is, "
         "and aucon with --action-units)"
     )
     parser.add_argument("--metrics", help=metrics)
     for kind in _KINDS:
-        parser.add_argument(f"--{kind}", metavar="NAME", help="library that finds them in faces")
+        parser.add_argument(f"--{kind}", metavar="NAME", help="library that extracts them from faces")
     parser.add_argument("--split", default="test", help="of manifest.csv, or all (default: %(default)s)")
     parser.add_argument("--every", type=_positive, default=1, metavar="N", help="take every N-th driving frame")
     parser.add_argument("--limit", type=_positive, metavar="N", help="take N pairs, evenly spread")
     sources = "of cross-identity: how many sources each clip drives (default: %(default)s)"
     parser.add_argument("--sources-per-clip", type=_positive, default=1, metavar="N", help=sources)
     parser.add_argument("--seed", type=int, default=0, help="of cross-identity: chooses them (default: %(default)s)")
-    mode = "motion; auto is absolute where source and driver are of one video (default: %(default)s)"
+    mode = "motion; auto is absolute where source and driving frame are of one video (default: %(default)s)"
     parser.add_argument("--mode", choices=["auto", "relative", "absolute"], default="auto", help=mode)
     parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=_positive, default=8, help="pairs at a time (default: %(default)s)")
@@ -50,8 +50,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def check(args: Namespace) -> None:
+    """Refuse paths that cannot work, without PyTorch."""
+    if args.protocol.lower().endswith(".csv"):
+        check_input(args.protocol)
+    if not Path(args.data).is_dir():
+        raise ValueError(f"data {args.data!r}: expected a folder with clips or folders of frames")
+    if Path(args.output).is_file():
+        raise ValueError(f"output {args.output!r}: is a file, expected a folder")
+    check_weights(args)
+
+
 def run(args: Namespace) -> str:
-    """Evaluate, and say where the report is."""
+    """Evaluate, and return where the report is."""
     from ..evaluation import ClipReader, evaluate_to_folder
 
     rank, world = shard = _shard()
@@ -88,8 +99,6 @@ def _pair_list(args: Namespace, reader: "ClipReader") -> tuple["PairList", dict[
     remarks: dict[str, object] = {"data": data.resolve().name, "limit": args.limit}
     if args.protocol not in ("same-identity", "cross-identity"):
         pair_list = PairList(read_pairs(args.protocol), [])
-        if not data.is_dir():
-            raise ValueError(f"data {args.data!r}: expected a folder with clips or folders of frames")
     else:
         clips = list_clips(data, args.split)
         remarks |= {"split": args.split if (data / "manifest.csv").is_file() else None, "every": args.every}
@@ -106,7 +115,7 @@ def _pair_list(args: Namespace, reader: "ClipReader") -> tuple["PairList", dict[
 
 
 def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Extractor"], list[str]]:
-    """Names of the metrics, what finds faces for them, and what was left out for want of a library."""
+    """Names of the metrics, their extractors, and the metrics left out because a library is missing."""
     from .. import extractors
     from ..evaluation import METRICS
 
@@ -123,7 +132,7 @@ def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Ex
         try:
             found[kind] = load(kind)
             names += needing
-        except ValueError as error:
+        except ImportError as error:
             if getattr(args, kind.replace("-", "_")) is not None:
                 raise
             absent.append(f"without {', '.join(needing)} ({error})")
@@ -131,7 +140,7 @@ def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Ex
 
 
 def _shard() -> tuple[int, int]:
-    """Which process this is, and of how many, as torchrun says."""
+    """Rank and number of processes, as set by torchrun."""
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
         raise ValueError(f"RANK, WORLD_SIZE: expected the number of a process, and of all of them, got {rank}, {world}")

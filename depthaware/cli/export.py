@@ -1,7 +1,9 @@
-"""`depthaware export`: a model becomes graphs for ONNX Runtime or PyTorch."""
+"""`depthaware export`: export a model for ONNX Runtime or PyTorch."""
 
 from argparse import ArgumentParser, Namespace
 from importlib.resources import files
+
+from .common import check_input, check_weights
 
 _MEDIA = files("depthaware") / "assets"
 _FRAMES = 32
@@ -13,15 +15,25 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
     parser.add_argument("--output", metavar="FOLDER", required=True, help="for `animate --backend onnxruntime`")
     parser.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="(default: %(default)s)")
-    size = "side of the pictures in pixels (default: that of the weights' training)"
+    size = "side of the images in pixels (default: that of the weights' training)"
     parser.add_argument("--size", type=int, metavar="N", help=size)
     parser.add_argument("--int8", action="store_true", help="quantize for the CPU; onnx only")
     video = "real frames to check and calibrate with (default: a bundled clip)"
     parser.add_argument("--calibrate", metavar="VIDEO", default=str(_MEDIA / "driving.mp4"), help=video)
 
 
+def check(args: Namespace) -> None:
+    """Refuse options and paths that cannot work, without PyTorch."""
+    if args.size is not None and args.size < 1:
+        raise ValueError(f"--size: expected a number of pixels, got {args.size}")
+    if args.int8 and args.format == "torch":
+        raise ValueError("format: expected onnx or, unless int8, torch, got 'torch'")
+    check_input(args.calibrate)
+    check_weights(args)
+
+
 def run(args: Namespace) -> str:
-    """Export, and say what was written and how near it is."""
+    """Export, and describe what was written and its difference from the model."""
     from itertools import islice
 
     import torch
@@ -34,8 +46,6 @@ def run(args: Namespace) -> str:
     video = read_video(args.calibrate)
     model = DaGAN.from_pretrained(args.weights, revision=args.revision)
     size = model.image_size if args.size is None else args.size
-    if size < 1:
-        raise ValueError(f"--size: expected a number of pixels, got {size}")
     step = max(video.frames // _FRAMES, 1)
     driving = [fit_square(frame.image, size) for frame in islice(video, 0, _FRAMES * step, step)]
     source = fit_square(read_image(str(_MEDIA / "portrait.png")), size)

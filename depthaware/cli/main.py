@@ -1,15 +1,16 @@
-"""The `depthaware` command. torch and av are imported where they are used, so that --help answers at once."""
+"""The `depthaware` command. Options and paths are checked before torch and av, which are slow, are imported."""
 
 import argparse
 import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType, ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import animate, convert, depth, evaluate, export
 
@@ -18,14 +19,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
     try:
         args = _parser().parse_args(argv)
-        _import_libraries()
-        with _answering(_interrupt):
+        args.check(args)
+        _import_libraries(args.quiet)
+        with _handling(_interrupt), warnings.catch_warnings():
+            warnings.showwarning = _warn
             done = args.run(args)
     except KeyboardInterrupt as interrupt:
         return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
     except OSError as error:
-        return _complain(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
-    except (ValueError, MemoryError) as error:
+        if error.strerror is None:  # one line of our own
+            return _complain(f"error: {error}")
+        return _complain(f"error: {error.filename or 'input or output'}: {error.strerror}")
+    except (ValueError, ImportError, MemoryError) as error:
         return _complain(f"error: {error or 'out of memory'}")
     except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
         if not re.search("out of memory|allocate memory|not enough memory", str(error)):
@@ -42,22 +47,28 @@ def _complain(message: str, code: int = 2) -> int:
     return code
 
 
-def _import_libraries() -> None:
-    """Import what takes long; NumPy turns a Ctrl-C that comes meanwhile into an ImportError, so it is answered here."""
-    with _answering(lambda number, _: os._exit(_complain("interrupted", 128 + number))):
-        from ..inference import animator as animation  # noqa: F401
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"depthaware: warning: {message}", file=sys.stderr)
+
+
+def _import_libraries(quiet: bool) -> None:
+    """Import PyTorch and the rest, which takes seconds; NumPy makes an ImportError of Ctrl-C, so it is handled here."""
+    if not quiet and "torch" not in sys.modules:
+        print("depthaware: loading PyTorch", file=sys.stderr, flush=True)
+    with _handling(lambda number, _: os._exit(_complain("interrupted", 128 + number))):
+        from ..inference import animation  # noqa: F401
 
 
 @contextmanager
-def _answering(answer: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Answer Ctrl-C, `kill` and the terminal's end, unless the program was told to ignore them."""
+def _handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle Ctrl-C, `kill` and the terminal's end, unless the process was started with them ignored."""
     known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, answer) for number in known if signal.getsignal(number) != signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number in known if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
@@ -73,7 +84,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("depthaware", description="Depth-aware talking heads: a portrait moves like a video.")
+    parser = _Parser("depthaware", description="Depth-aware talking-head video generation.")
     parser.add_argument("--version", action="version", version=f"depthaware {version('depthaware')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -81,13 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         subparser = commands.add_parser(module.__name__.rpartition(".")[2], help=help)
         subparser.add_argument("--quiet", action="store_true", help="print errors only")
         module.add(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(check=module.check, run=module.run)
 
-    command(animate, "let a portrait move like a video")
-    command(depth, "depth of a picture or video")
-    command(evaluate, "measure how good a model is")
-    command(convert, "turn a DaGAN or FOMM checkpoint into our format")
-    command(export, "turn a model into graphs for ONNX Runtime or PyTorch")
+    command(animate, "animate a portrait with a driving video")
+    command(depth, "estimate the depth of an image or video")
+    command(evaluate, "evaluate a model on clips")
+    command(convert, "convert a DaGAN or FOMM checkpoint")
+    command(export, "export a model for ONNX Runtime or PyTorch")
     return parser
 
 

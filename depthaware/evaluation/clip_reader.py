@@ -167,7 +167,7 @@ class ClipReader:
 def _find_image(folder: Path, index: int | str) -> Path:
     if isinstance(index, str) and (folder / index).is_file():
         return folder / index
-    images = read_video(folder).pictures
+    images = read_video(folder).images
     found = [image for image in images if image.stem == index] if isinstance(index, str) else images[index : index + 1]
     if not found:
         raise ValueError(f"{folder}: has {len(images)} images, expected one with name or number {index}")

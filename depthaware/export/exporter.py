@@ -1,11 +1,7 @@
-"""Export: a DaGAN as three graphs for ONNX Runtime or PyTorch, which appear only if they draw what the model draws."""
+"""Export of a DaGAN as three graphs for ONNX Runtime or PyTorch, written only if their outputs match the model's."""
 
 import json
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,18 +9,20 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .._optional import require
 from ..dagan import DaGAN
+from ..media.atomic import whole_folder
 from .graphs import Graph, trace
 from .quantization import quantize_export
-from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow, require
+from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow
 
-OPSET = 20  # the first whose GridSample is PyTorch's
+OPSET = 20  # the first with the GridSample of PyTorch
 TOLERANCE = 1e-4
-BATCHES = (1, 2, 5)  # none is the batch that the graphs were traced with
+BATCHES = (1, 2, 5)  # without 3, the batch size of tracing
 
 
 class Exported(NamedTuple):
-    """What was written.
+    """Summary of an export.
 
     Attributes:
         folder: with the three graphs and export.json.
@@ -55,31 +53,32 @@ def export(
 ) -> Exported:
     """Write the graphs `source_encoder`, `detector` and `driver`, and export.json.
 
-    The number of driving frames is free, the size of the images is not. Relative motion happens between detector and
-    driver and is no graph, see `transfer_motion`.
+    The number of driving frames is free, the size of the images is not. Relative motion is computed between detector
+    and driver and is no graph, see `transfer_motion`.
 
     Args:
         model: on the CPU.
-        folder: made if absent; it is all that `ExportedDaGAN` needs.
-        source_image: (1, 3, H, H) in [0, 1], a real picture of the size that the graphs shall have.
+        folder: made if absent; the only input of `ExportedDaGAN`.
+        source_image: (1, 3, H, H) in [0, 1], a real image of the size that the graphs take.
         driving_images: (F, 3, H, H) in [0, 1], frames of a real video in their order, at least 5.
         format: "onnx" (for ONNX Runtime) or "torch" (`torch.export`).
         int8: quantize detector and driver, see `quantize_export`.
 
     Raises:
-        ValueError: if a package is missing, or the graphs are off by more than 1e-4, or int8 leaves less than 35 dB;
-            the folder then is as it was.
+        ValueError: if the graphs are off by more than 1e-4, or int8 leaves less than 35 dB.
+        ImportError: if a package is missing. After any error the folder is as it was.
     """
     if format not in SUFFIXES or (int8 and format == "torch"):
         raise ValueError(f"format: expected onnx or, unless int8, torch, got {format!r}")
     if len(driving_images) < max(BATCHES):
         raise ValueError(f"driving images: expected at least {max(BATCHES)}, got {len(driving_images)}")
     if format == "onnx":
-        require("onnx", "onnxscript", "onnxruntime")
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            require(package, "export")
     size = source_image.shape[-1]
     graphs = trace(model, size)
     facts = _facts(model, graphs, format, size)
-    with _whole_files(Path(folder)) as part:
+    with whole_folder(folder, last=FACTS) as part:
         for name, graph in graphs.items():
             write_graph(graph, part / facts["graphs"][name]["file"])
         _write(facts, part)
@@ -91,25 +90,10 @@ def export(
     return Exported(Path(folder), size, difference, psnr)
 
 
-@contextmanager
-def _whole_files(folder: Path) -> Iterator[Path]:
-    """A temporary folder, whose files go to `folder` at the end, the facts last; after any exception nothing does."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".exporting-") as part:
-            yield Path(part)
-            for file in sorted(Path(part).iterdir(), key=lambda file: file.name == FACTS):
-                os.replace(file, folder / file.name)
-    finally:
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
-
-
 def write_graph(graph: Graph, path: Path) -> None:
-    """Write one graph as ONNX or as PyTorch's .pt2, by the ending."""
+    """Write one graph as ONNX or as PyTorch's .pt2, by the suffix."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's exporters about themselves
+        warnings.simplefilter("ignore")  # deprecations inside PyTorch's exporters
         if path.suffix == SUFFIXES["torch"]:
             return torch.export.save(graph.program, path)
         program = torch.onnx.export(
@@ -125,12 +109,12 @@ def write_graph(graph: Graph, path: Path) -> None:
 
 
 def largest_difference(model: DaGAN, exported: ExportedDaGAN, source_image: Tensor, driving_images: Tensor) -> float:
-    """How far frames and key points are apart, at the most; jacobians relative to the largest, if that is above 1."""
+    """Largest difference of frames and key points; relative to the largest value where that exceeds 1 (jacobians)."""
     worst = torch.zeros(())
     for count in BATCHES:
         ours, theirs = (follow(each, source_image, driving_images[:count]) for each in (model, exported))
         for a, b in zip(ours, theirs, strict=True):
-            worst = torch.maximum(worst, (a - b).abs().max() / a.abs().max().clamp_min(1))  # a NaN stays
+            worst = torch.maximum(worst, (a - b).abs().max() / a.abs().max().clamp_min(1))  # keeps NaN
     return worst.item()
 
 

@@ -15,7 +15,7 @@ _Tuple = TypeVar("_Tuple", bound=tuple)
 
 
 class SourceEncoder(nn.Module):
-    """Source image (1, 3, H, W) -> all that the driver needs to know of it."""
+    """Source image (1, 3, H, W) -> tensors of its encoding, inputs of `Driver`."""
 
     def __init__(self, model: DaGAN) -> None:
         super().__init__()
@@ -40,8 +40,8 @@ class Driver(nn.Module):
     """Source image, its encoding (batch 1) and B sets of driving key points -> frames (B, 3, H, W).
 
     Args:
-        model: whose `drive` it is.
-        source: any encoding, whose structure the inputs are put into.
+        model: the one whose `drive` it computes.
+        source: any encoding, as the structure of the inputs.
     """
 
     def __init__(self, model: DaGAN, source: SourceEncoding) -> None:
@@ -56,7 +56,7 @@ class Driver(nn.Module):
 
 
 class Graph(NamedTuple):
-    """A traced graph and the names of what goes in and comes out, in order."""
+    """A traced graph and the names of its inputs and outputs, in order."""
 
     program: torch.export.ExportedProgram
     inputs: list[str]
@@ -64,7 +64,7 @@ class Graph(NamedTuple):
 
 
 def trace(model: DaGAN, size: int) -> dict[str, Graph]:
-    """Trace `source_encoder`, `detector` and `driver`, by these names.
+    """Trace the graphs `source_encoder`, `detector` and `driver`.
 
     Args:
         model: on the CPU; it stays as it is.
@@ -74,7 +74,7 @@ def trace(model: DaGAN, size: int) -> dict[str, Graph]:
         raise ValueError("model: is optimized for PyTorch, expected the one that it was made from")
     model = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norms(model)
-    images = torch.rand(3, 3, size, size)  # tracing with a batch of 1 would fix it
+    images = torch.rand(3, 3, size, size)  # tracing with a batch of 1 would specialize it
     source, keypoints = model.encode_source(images[:1]), model.detect_keypoints(images)
     encoding, kp_driving = named_tensors(beside_image(source)), named_tensors(keypoints, "kp_driving_")
     sources, driving = {"source_image": images[:1]}, {"driving_image": images}
@@ -88,14 +88,14 @@ def trace(model: DaGAN, size: int) -> dict[str, Graph]:
 def _trace(module: nn.Module, fixed: dict[str, Tensor], free: dict[str, Tensor], outputs: list[str]) -> Graph:
     batch = {0: torch.export.Dim("batch")}
     shapes: Any = (*(None for _ in fixed), *(batch for _ in free))
-    if isinstance(module, Driver):  # takes its second input and all that follow as one
+    if isinstance(module, Driver):  # its *others count as one input
         shapes = (shapes[0], shapes[1:])
     program = torch.export.export(module.eval(), (*fixed.values(), *free.values()), dynamic_shapes=shapes, strict=False)
     return Graph(program, [*fixed, *free], outputs)
 
 
 def beside_image(source: SourceEncoding) -> SourceEncoding:
-    """What the driver needs beside the image; nobody asks for the disparity again."""
+    """Source encoding without the image, which is an input of its own, and the disparity, unused after encoding."""
     return source._replace(image=None, disparity=None)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Int8 for the CPU: most convolutions of an exported model, calibrated on real frames."""
+"""Int8 quantization for the CPU: most convolutions of an exported model, calibrated on real frames."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,23 +6,24 @@ from typing import Any
 
 from torch import Tensor
 
-from .runtimes import ExportedDaGAN, follow, read_facts, relative, require
+from .._optional import require
+from .runtimes import ExportedDaGAN, follow, read_facts, relative
 
 LEAST_PSNR = 35.0
-# By their weights' names. In float32 stay the key points and the attention, an error of which moves or mixes up whole
-# regions, and each network's last convolutions, whose steps would be seen.
+# By weight name. Key points and attention stay in float32, since their errors move or mix whole regions, and so do the
+# last convolutions of each network, since their quantization steps are visible.
 _NETWORKS = ("depth_net.", "dense_motion.hourglass.", "generator.decoder.")
 _LAST = (".head.", ".heads.", ".final.", ".conv_img.")
 
 
 def quantize_export(folder: Path, source_image: Tensor, driving_images: Tensor) -> float:
-    """Quantise `detector` and `driver` of an export where they are.
+    """Quantize `detector` and `driver` of an export in place.
 
     Args:
         folder: with an export in the format "onnx", in float32.
         source_image: (1, 3, H, H) in [0, 1].
-        driving_images: (F, 3, H, H) in [0, 1], frames of a real video in their order: the first half calibrates, on
-            the second the result is measured.
+        driving_images: (F, 3, H, H) in [0, 1], frames of a real video in their order; the first half is for
+            calibration, the second for the PSNR.
 
     Returns:
         PSNR of the frames against those in float32, in dB.
@@ -31,11 +32,11 @@ def quantize_export(folder: Path, source_image: Tensor, driving_images: Tensor) 
         ValueError: if that is below 35 dB.
     """
     exported = ExportedDaGAN(folder)
-    seen, held_out = driving_images.chunk(2)
+    calibration_images, held_out = driving_images.chunk(2)
     before, *_ = follow(exported, source_image, held_out)
     source = exported.encode_source(source_image)
-    moved = relative(source.keypoints, exported.detect_keypoints(seen))
-    images = [(image,) for image in seen.split(1)]
+    moved = relative(source.keypoints, exported.detect_keypoints(calibration_images))
+    images = [(image,) for image in calibration_images.split(1)]
     fixed = (source_image, *source.encoding)
     frames = [(*fixed, *kp) for kp in zip(*(x.split(1) for x in moved if x is not None), strict=True)]
     for name, calibration in (("detector", images), ("driver", frames)):
@@ -49,14 +50,15 @@ def quantize_export(folder: Path, source_image: Tensor, driving_images: Tensor) 
 
 
 def quantize(path: Path, inputs: Sequence[str], calibration: Sequence[Sequence[Tensor]]) -> None:
-    """Replace a graph by one that convolves in int8 (Q/DQ form): a scale per output channel, and one per activation.
+    """Quantize the convolutions of a graph to int8 (Q/DQ form): one scale per output channel, one per activation.
 
     Args:
         path: of the graph in float32.
-        inputs: their names.
-        calibration: some inputs, in that order; the activations' ranges are those that are seen with them.
+        inputs: names of its inputs.
+        calibration: sample inputs, in that order, from which the ranges of activations are measured.
     """
-    onnx, tools, shapes = require("onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
+    onnx, tools = require("onnx", "export"), require("onnxruntime.quantization", "export")
+    shapes = require("onnxruntime.quantization.shape_inference", "export")
     feeds = iter([dict(zip(inputs, (x.numpy() for x in tensors), strict=True)) for tensors in calibration])
 
     class Reader(tools.CalibrationDataReader):  # type: ignore[name-defined, misc]

@@ -1,6 +1,5 @@
-"""An exported model, with the part of DaGAN's interface that animation needs: no weights and no network code."""
+"""Exported models with the interface that animation needs, run without network code."""
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._optional import require
 from ..keypoints import Keypoints, transfer_motion
 
 FACTS = "export.json"
@@ -17,7 +17,7 @@ Runner = Callable[..., list[Tensor]]
 
 
 class ExportedSource(NamedTuple):
-    """A source, encoded by `ExportedDaGAN`.
+    """Source features cached by `ExportedDaGAN.encode_source`.
 
     Attributes:
         image: (1, 3, H, W).
@@ -31,13 +31,14 @@ class ExportedSource(NamedTuple):
 
 
 class ExportedDaGAN:
-    """The graphs that `depthaware export` wrote, on the CPU; `animate` takes it in the place of a `DaGAN`.
+    """The graphs that `depthaware export` wrote, on the CPU; a drop-in replacement for `DaGAN` in `animate`.
 
     Args:
         folder: with export.json and the three graphs.
 
     Raises:
-        ValueError: if there is no such export, it is damaged, or ONNX Runtime is missing.
+        ValueError: if there is no such export, or it is damaged.
+        ImportError: if ONNX Runtime is missing.
     """
 
     device = torch.device("cpu")
@@ -54,7 +55,7 @@ class ExportedDaGAN:
         self._keypoints = [index for index, name in enumerate(names) if name.startswith("keypoints_")]
 
     def encode_source(self, source_image: Tensor) -> ExportedSource:
-        """Everything that depends on the source (1, 3, H, W) in [0, 1] alone, to be computed once."""
+        """Encode a source (1, 3, H, W) in [0, 1], once for all its frames."""
         encoding = self._encode(source_image)
         return ExportedSource(source_image, Keypoints(*(encoding[i] for i in self._keypoints)), tuple(encoding))
 
@@ -70,7 +71,7 @@ class ExportedDaGAN:
 
 
 def follow(model: Any, source_image: Tensor, driving_images: Tensor) -> list[Tensor]:
-    """Frames by relative motion from the first driving image, as `animate` makes them, and then all key points."""
+    """Frames by relative motion from the first driving image, as in `animate`, followed by all key points."""
     source, keypoints = model.encode_source(source_image), model.detect_keypoints(driving_images)
     frames = model.drive(source, relative(source.keypoints, keypoints))
     return [frames, *(x for x in (*source.keypoints, *keypoints) if x is not None)]
@@ -83,7 +84,7 @@ def relative(kp_source: Keypoints, kp_driving: Keypoints) -> Keypoints:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What export.json says."""
+    """Read export.json."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except OSError as error:
@@ -92,25 +93,27 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / FACTS}: not JSON ({error})") from error
     missing = {"format", "size", "config", "graphs"} - set(facts)
     if missing:
-        raise ValueError(f"{folder / FACTS}: expected what `depthaware export` writes, found no {min(missing)}")
+        raise ValueError(
+            f"{folder / FACTS}: expected the keys that `depthaware export` writes, found no {min(missing)}"
+        )
     return facts
 
 
 def open_graph(path: Path, names: dict[str, Any]) -> Runner:
-    """A function from the graph's inputs, in the order of its names, to its outputs."""
+    """Load a graph as a function from its inputs, in the order of their names, to its outputs."""
     try:
         return _open_onnx(path, names["inputs"]) if path.suffix == ".onnx" else _open_torch(path)
-    except ValueError:
+    except (ValueError, ImportError):
         raise
-    except Exception as error:  # each of the two libraries has kinds of its own
+    except Exception as error:  # the two libraries raise kinds of their own
         raise ValueError(f"{path}: cannot be loaded ({(str(error).splitlines() or ['damaged'])[0]})") from error
 
 
 def _open_onnx(path: Path, inputs: list[str]) -> Runner:
-    (onnxruntime,) = require("onnxruntime")
+    onnxruntime = require("onnxruntime", "export")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # video is read and written meanwhile
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave cores to reading and writing video
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(*tensors: Tensor) -> list[Tensor]:
@@ -128,11 +131,3 @@ def _open_torch(path: Path) -> Runner:
         return [out] if isinstance(out, Tensor) else list(out)
 
     return run
-
-
-def require(*names: str) -> list[Any]:
-    """Import packages of the extra `export`, or say in one line how to get them."""
-    try:
-        return [importlib.import_module(name) for name in names]
-    except ImportError as error:
-        raise ValueError(f'{error.name} is not installed: pip install "depthaware[export]"') from error

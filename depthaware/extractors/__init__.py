@@ -69,7 +69,8 @@ def load(kind: str, name: str | None = None, device: str = "cpu") -> FaceExtract
         device: of the network ("cpu", "cuda"); dlib runs on the CPU. Results are always on the CPU.
 
     Raises:
-        ValueError: if the kind or name is unknown, or its library is not installed.
+        ValueError: if the kind or name is unknown.
+        ImportError: if its library is not installed.
     """
     names = available(kind)
     name = names[0] if name is None else name

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._optional import require
 from ..media.image import Image
 from .arrays import rows, to_arrays
 from .dlib_faces import dlib_faces
-from .missing import missing
 
 
 class FaceAlignmentLandmarks:
@@ -23,11 +23,8 @@ class FaceAlignmentLandmarks:
     name = "face-alignment, 2D-FAN-4"
 
     def __init__(self, device: str = "cpu") -> None:
-        try:
-            from face_alignment import FaceAlignment, LandmarksType
-        except ImportError as error:
-            raise missing("face-alignment", "face-alignment", "pip install face-alignment") from error
-        self.network: Any = FaceAlignment(LandmarksType.TWO_D, flip_input=False, device=device)
+        library = require("face_alignment", pip="face-alignment")
+        self.network: Any = library.FaceAlignment(library.LandmarksType.TWO_D, flip_input=False, device=device)
 
     def __call__(self, images: Tensor) -> Tensor:
         return rows(self._points, images, (68, 2))
@@ -51,12 +48,9 @@ class FaceNetIdentity:
     name = "facenet-pytorch, InceptionResnetV1 vggface2"
 
     def __init__(self, device: str = "cpu") -> None:
-        try:
-            from facenet_pytorch import MTCNN, InceptionResnetV1
-        except ImportError as error:
-            raise missing("facenet", "facenet-pytorch", "pip install --no-deps facenet-pytorch") from error
-        self.crop: Any = MTCNN(image_size=160, device=torch.device(device))
-        self.network: Any = InceptionResnetV1(pretrained="vggface2").eval().to(device)
+        library = require("facenet_pytorch", pip="--no-deps facenet-pytorch")
+        self.crop: Any = library.MTCNN(image_size=160, device=torch.device(device))
+        self.network: Any = library.InceptionResnetV1(pretrained="vggface2").eval().to(device)
         self.device = device
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -78,13 +72,10 @@ class ArcFaceIdentity:
     name = "insightface, ArcFace buffalo_l"
 
     def __init__(self, device: str = "cpu") -> None:
-        try:
-            from insightface.app import FaceAnalysis
-        except ImportError as error:
-            raise missing("insightface", "insightface", "pip install insightface onnxruntime") from error
+        library = require("insightface.app", pip="insightface onnxruntime")
         providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider"]
         modules = ["detection", "recognition"]
-        self.app: Any = FaceAnalysis(name="buffalo_l", allowed_modules=modules, providers=providers)
+        self.app: Any = library.FaceAnalysis(name="buffalo_l", allowed_modules=modules, providers=providers)
         self.app.prepare(ctx_id=_gpu(device), det_size=(640, 640))
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -108,12 +99,9 @@ class SixDRepNetPose:
     name = "sixdrepnet, 6DRepNet on faces found by dlib"
 
     def __init__(self, device: str = "cpu") -> None:
-        try:
-            from sixdrepnet import SixDRepNet
-        except ImportError as error:
-            raise missing("6drepnet", "sixdrepnet", "pip install sixdrepnet") from error
+        library = require("sixdrepnet", pip="sixdrepnet")
         self.faces = dlib_faces()
-        self.network: Any = SixDRepNet(gpu_id=_gpu(device))
+        self.network: Any = library.SixDRepNet(gpu_id=_gpu(device))
 
     def __call__(self, images: Tensor) -> Tensor:
         return rows(self._angles, images, (3,))
@@ -143,11 +131,8 @@ class PyFeatActionUnits:
     name = "py-feat Detectorv1, xgb, binarized at 0.5"
 
     def __init__(self, device: str = "cpu") -> None:
-        try:
-            from feat import Detectorv1
-        except ImportError as error:
-            raise missing("py-feat", "py-feat", 'pip install "py-feat>=2"') from error
-        self.detector: Any = Detectorv1(au_model="xgb", emotion_model=None, gaze_model=None, device=device)
+        library = require("feat", pip='"py-feat>=2"')
+        self.detector: Any = library.Detectorv1(au_model="xgb", emotion_model=None, gaze_model=None, device=device)
 
     def __call__(self, images: Tensor) -> Tensor:
         pixels = torch.from_numpy(np.stack(to_arrays(images))).permute(0, 3, 1, 2).float()  # in [0, 255]

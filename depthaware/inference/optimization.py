@@ -1,4 +1,4 @@
-"""A trained DaGAN made fast for inference: the same results, within rounding."""
+"""A fast copy of a trained DaGAN for inference: the same results, within rounding."""
 
 import copy
 from itertools import pairwise
@@ -12,32 +12,72 @@ from torch.nn.utils import fusion, parametrize
 from torch.utils._pytree import tree_map
 
 from ..blocks import Hourglass, UpBlock
-from ..dagan import DaGAN
+from ..dagan import DaGAN, DaGANOutput, SourceEncoding
 from ..depth import SelfSupDepthNet, normalize
 from ..generator import PlainDecoder
+from ..keypoints import Keypoints
 from .polyphase import PhaseConv, UpsampledConv
 
 
-class OptimizedDaGAN(DaGAN):
-    """A `DaGAN` that `optimize` has changed: used like any other, but neither trained nor saved."""
+class OptimizedDaGAN(nn.Module):
+    """A fast copy of a `DaGAN`, made by `optimize`: the same interface for inference, neither trained nor saved.
 
-    done: tuple[str, ...] = ()
-    """What was changed, in words."""
+    Args:
+        model: with optimized networks.
+        done: names of the applied optimizations.
 
-    def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
-        """Refuse: these weights fit no `DaGAN`."""
+    Attributes:
+        image_size: that of the model, like `config` and `depth_range`.
+    """
+
+    def __init__(self, model: DaGAN, done: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.done = model, done
+        self.image_size, self.config, self.depth_range = model.image_size, model.config, model.depth_range
+
+    @property
+    def depth_net(self) -> nn.Module | None:
+        """The optimized depth network, or None for a model without depth."""
+        return self.model.depth_net
+
+    def forward(self, source_image: Tensor, driving_image: Tensor) -> DaGANOutput:
+        """`DaGAN.forward`."""
+        return self.model(source_image, driving_image)
+
+    def detect(self, image: Tensor) -> tuple[Keypoints, Tensor | None]:
+        """`DaGAN.detect`."""
+        return self.model.detect(image)
+
+    def detect_keypoints(self, image: Tensor) -> Keypoints:
+        """`DaGAN.detect_keypoints`."""
+        return self.model.detect_keypoints(image)
+
+    def encode_source(self, source_image: Tensor) -> SourceEncoding:
+        """`DaGAN.encode_source`."""
+        return self.model.encode_source(source_image)
+
+    def drive(self, source: SourceEncoding, kp_driving: Keypoints, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """`DaGAN.drive`."""
+        return self.model.drive(source, kp_driving, dtype=dtype)
+
+    def drive_with_details(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
+        """`DaGAN.drive_with_details`."""
+        return self.model.drive_with_details(source, kp_driving)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Raise ValueError: these weights fit no `DaGAN`."""
         raise ValueError("model: is optimized and cannot be saved, expected the one that it was made from")
 
-    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
-        """Refuse, like `save_pretrained`."""
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Raise ValueError, like `save_pretrained`."""
         raise ValueError("model: is optimized and cannot be pushed, expected the one that it was made from")
 
 
 def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool = False) -> OptimizedDaGAN:
     """Make a fast copy of a model, for inference on the device where the model is.
 
-    Batch norms go into the convolutions before them, what follows an up-sampling is computed before it (see `phases`),
-    and memory is laid out channels last. That changes results by rounding alone, less than 1e-4.
+    Batch norms are folded into the convolutions before them, layers that follow an up-sampling are computed before it
+    (see `polyphase`), and memory is laid out channels last. That changes results by rounding alone, less than 1e-4.
 
     Args:
         model: trained; stays as it is.
@@ -47,48 +87,50 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
             at their first use, once for each batch size, takes a minute or two on a CPU and needs a C++ compiler.
 
     Returns:
-        A model whose attribute `done` says what was changed.
+        A model whose attribute `done` names the applied optimizations.
     """
     if isinstance(model, OptimizedDaGAN):
         raise ValueError("model: is optimized already, expected the one that it was made from")
     fast = copy.deepcopy(model).eval().requires_grad_(False)
-    fast.__class__ = OptimizedDaGAN
-    assert isinstance(fast, OptimizedDaGAN)
     fold_batch_norms(fast)
     use_phases(fast)
     fast.to(memory_format=torch.channels_last)
-    fast.done = ("batch norms folded", "up-sampling in phases", "channels last")
+    done = ["batch norms folded", "up-sampling in phases", "channels last"]
     networks = [fast.depth_net, fast.kp_detector.hourglass, fast.dense_motion.hourglass, fast.generator.decoder]
-    heavy: list[Any] = [network for network in networks if network is not None]
+    heavy = [network for network in networks if network is not None]
     if dtype != torch.float32:
         for network in heavy:
             _compute_in(network, dtype)
         if fast.generator.attention is not None:
             fast.generator.attention.value.to(dtype)
-        fast.done += (str(dtype).removeprefix("torch."),)
+        done.append(str(dtype).removeprefix("torch."))
     if compile:
         graphs = next(model.parameters()).is_cuda
-        how: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {"options": {"freezing": True}}
         for network in heavy:
-            network.forward = torch.compile(network.forward, dynamic=False, **how)
-            if graphs:  # whose next run overwrites what this one put out
-                network.register_forward_hook(lambda *call: tree_map(torch.clone, call[-1]))
-        fast.done += ("compiled with CUDA graphs" if graphs else "compiled",)
-    return fast
+            _compile(network, graphs)
+        done.append("compiled with CUDA graphs" if graphs else "compiled")
+    return OptimizedDaGAN(fast, tuple(done)).eval()
+
+
+def _compile(network: nn.Module, graphs: bool) -> None:
+    how: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {"options": {"freezing": True}}
+    network.forward = torch.compile(network.forward, dynamic=False, **how)  # type: ignore[method-assign]
+    if graphs:  # the next run overwrites the output of this one
+        network.register_forward_hook(lambda *call: tree_map(torch.clone, call[-1]))
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """For `optimize`: bfloat16 where the device computes in it natively, else float32."""
+    """Choose the dtype for `optimize`: bfloat16 where the device supports it natively, else float32."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older PyTorch
         native = device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
 
 
 def fold_batch_norms(model: nn.Module) -> None:
-    """Put batch norms into the convolutions that stand right before them, and spectral norms into their weights."""
+    """Fold batch norms into the convolutions right before them, and spectral norms into their weights."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d) and parametrize.is_parametrized(child):
@@ -97,13 +139,13 @@ def fold_batch_norms(model: nn.Module) -> None:
             owner = module
             if isinstance(conv, nn.Sequential) and len(conv):  # the deep stem of a ResNet
                 owner, (name, conv) = conv, list(conv.named_children())[-1]
-            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:  # timm's has an activation in it
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:  # not timm's, which include an activation
                 setattr(owner, name, fusion.fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
 
 
 def _bare(conv: nn.Conv2d) -> nn.Conv2d:
-    """A convolution with the weight that a parametrisation comes to; to remove that one breaks every copy."""
+    """A convolution with the current value of a parametrized weight; removing the parametrization breaks copies."""
     bare = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
@@ -118,10 +160,12 @@ def _bare(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def use_phases(model: DaGAN) -> None:
-    """Compute what follows an up-sampling at the resolution before it; `fold_batch_norms` comes first."""
+    """Compute convolutions after an up-sampling at the resolution before it; call `fold_batch_norms` first."""
     for module in list(model.modules()):
         if isinstance(module, Hourglass):
-            for index in range(len(module.up_blocks))[-2:]:  # coarser ones would only have more weights to read
+            for index in range(len(module.up_blocks))[
+                -2:
+            ]:  # coarser ones have few positions and would only read more weights
                 module.up_blocks[index] = _up_block(module.up_blocks[index])
     if isinstance(model.generator.decoder, PlainDecoder) and len(model.generator.decoder.up_blocks):
         model.generator.decoder = _Decoder(model.generator.decoder)
@@ -134,7 +178,7 @@ def _up_block(block: Any) -> nn.Module:
 
 
 class _Decoder(PlainDecoder):
-    """A `PlainDecoder` whose last two layers work on phases."""
+    """A `PlainDecoder` whose last two layers compute on phases."""
 
     def __init__(self, decoder: PlainDecoder) -> None:
         nn.Module.__init__(self)
@@ -150,7 +194,7 @@ class _Decoder(PlainDecoder):
 
 
 class _DepthNet(SelfSupDepthNet):
-    """A `SelfSupDepthNet` for the finest disparity alone, up-sampling in phases."""
+    """A `SelfSupDepthNet` that predicts only the finest disparity, up-sampling in phases."""
 
     def __init__(self, net: SelfSupDepthNet) -> None:
         nn.Module.__init__(self)
@@ -176,7 +220,7 @@ class _DepthNet(SelfSupDepthNet):
 
 
 def _split(conv: nn.Conv2d, channels: int) -> tuple[nn.Conv2d, nn.Module]:
-    """A convolution of two maps, one behind the other, as two whose outputs add up to its."""
+    """Split a convolution of two concatenated maps into one for each; their outputs sum to its output."""
     first, rest = conv.weight[:, :channels], conv.weight[:, channels:]
     parts = []
     for weight in (first, rest):

@@ -1,11 +1,11 @@
-"""Convolutions of finely sampled feature maps done at half their resolution: the same numbers for less arithmetic.
+"""Convolutions of up-sampled feature maps computed at half their resolution: equal results with less arithmetic.
 
 A map (B, C, 2h, 2w) consists of four phases: its even or odd rows and its even or odd columns. After nearest
-up-sampling all are equal, so that a 3 x 3 convolution takes 4 products in place of 9; and where a map has few channels,
-four times as many of them at a quarter of the positions fill a processor's registers (Shi et al. 2016, section 2.2).
+up-sampling all are equal, so that a 3 x 3 convolution takes 4 products in place of 9; and for maps with few channels,
+four times as many at a quarter of the positions use a processor's registers better (Shi et al. 2016, section 2.2).
 
 Phases are staggered here: row i of the map is row (i + 1) // 2 of its phase, which gives each phase h + 1 rows, one of
-them padding, the even ones' last and the odd ones' first; columns likewise. So all four look at the same window.
+them padding, the even ones' last and the odd ones' first; columns likewise. So all four share the same window.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class UpsampledConv(nn.Module):
     """Nearest up-sampling by 2, then a 3 x 3 convolution of "same" padding with zeros or by reflection.
 
     Args:
-        conv: what follows the up-sampling; its weights are taken as they are now.
+        conv: the layer after the up-sampling; its weights are copied.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -27,7 +27,7 @@ class UpsampledConv(nn.Module):
         _check(conv, 3)
         weight = _between_phases(conv.weight.detach(), staggered_input=False).sum((3, 4))
         self.conv = _conv(weight.flatten(0, 2), _bias(conv).repeat(4), padding=1)
-        if conv.padding_mode == "reflect":  # of two equal rows, what it sees beyond the first is that row once more
+        if conv.padding_mode == "reflect":  # up-sampled rows come in pairs, so the reflection of the first is its copy
             self.conv.padding_mode = "replicate"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,10 +47,10 @@ class UpsampledConv(nn.Module):
 
 
 class PhaseConv(nn.Module):
-    """A 3 x 3 or 7 x 7 convolution of "same" padding, zeros or (3 x 3) reflection, of a map that comes in phases.
+    """A 3 x 3 or 7 x 7 convolution of "same" padding, zeros or (3 x 3) reflection, of a map given as phases.
 
     Args:
-        conv: of the whole map; its weights are taken as they are now.
+        conv: of the whole map; its weights are copied.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -64,7 +64,7 @@ class PhaseConv(nn.Module):
     def forward(self, phases: Tensor) -> Tensor:
         """Staggered phases (B, 4·C, h + 1, w + 1), whose padding is overwritten, -> (B, O, 2h, 2w)."""
         for a, b, phase in _phases(phases):
-            # Reflection leads from beyond the first or last row to its neighbor: in that phase, the row beside it.
+            # Reflection maps positions beyond the first or last row to its neighbor: in that phase, the next row.
             phase[:, :, -1 + a] = phase[:, :, -2 + 3 * a] if self.reflect else 0
             phase[..., -1 + b] = phase[..., -2 + 3 * b] if self.reflect else 0
         return F.pixel_shuffle(self.conv(phases), 2)
@@ -82,7 +82,7 @@ def _between_phases(weight: Tensor, *, staggered_input: bool) -> Tensor:
     out = weight.new_zeros(2, 2, weight.shape[0], 2, 2, weight.shape[1], window, window)
 
     def place(phase_out: int, tap: int) -> tuple[int, int]:
-        """Which phase that tap meets, and where in the window."""
+        """Phase and window position that a tap reads."""
         row, phase_in = divmod(phase_out + tap, 2)
         return phase_in, row + window // 2 + (phase_in - 1 if staggered_input else -phase_out)
 

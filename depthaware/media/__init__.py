@@ -1,4 +1,4 @@
-"""Images, video and sound in files; atomic writes; threads that read and write ahead."""
+"""Image, video and audio files; atomic writes; threads that read and write ahead."""
 
 from .. import submodules
 

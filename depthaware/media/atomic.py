@@ -1,30 +1,57 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: files and folders of files that appear complete or not at all."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end; after any exception, Ctrl-C included, nothing stays."""
+    """Yield a temporary path beside `path`, renamed to it at the end of the block.
+
+    It is unique to the call, so that of two writers of one file each leaves a complete one. After any exception, Ctrl-C
+    included, nothing is left.
+    """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         yield part
         os.replace(part, path)
     except OSError as error:
         if error.filename and Path(error.filename).name != part.name:
             raise
-        # A full disk does not say whose file it had no room for.
+        # The error of a full disk names no file.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(folder: str | Path, *, last: str) -> Iterator[Path]:
+    """Yield a temporary folder whose files move to `folder` at the end of the block; after any exception none does.
+
+    Args:
+        folder: made if absent; files in it that are not written now stay.
+        last: name of the file that moves last, which readers open first.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as part:
+            yield Path(part)
+            for file in sorted(Path(part).iterdir(), key=lambda file: (file.name == last, file.name)):
+                os.replace(file, folder / file.name)
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def check_output(path: str | Path, suffixes: Sequence[str], others: Sequence[str | Path] = ()) -> None:
-    """Raise one line if `path` cannot be written, or is one of the other files: to be called before the work begins."""
+    """Raise a one-line ValueError if `path` cannot be written or is one of the other files; called before the work."""
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"output {str(path)!r}: expected a name that ends in {' or '.join(suffixes)}")

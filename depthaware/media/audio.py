@@ -1,4 +1,4 @@
-"""The sound of one file carried over into another, packet by packet."""
+"""Audio copied from one file to another, packet by packet."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -9,33 +9,33 @@ import av
 
 from .image import open_media
 
-# What common players accept inside mp4; FFmpeg would write PCM and Vorbis too, which hardly anything plays.
+# What common players accept inside mp4; FFmpeg would write PCM and Vorbis too, which few players support.
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"})
 
 
 def start_time(container: av.container.InputContainer) -> Fraction:
-    """When the file starts by its own clock, in seconds: transport streams start anywhere."""
+    """First timestamp of the file in seconds, not 0 in transport streams."""
     return max(Fraction(container.start_time or 0, av.time_base), Fraction(0))
 
 
 def audio_codec(container: av.container.InputContainer) -> str | None:
-    """Name of the kind of sound in a file ("aac"), None for silence."""
+    """Codec of the first audio stream ("aac"), or None."""
     streams = container.streams.audio
     return streams[0].codec_context.codec.canonical_name if streams else None
 
 
 def audio_muxer(output: av.container.OutputContainer, path: str | Path | None) -> Callable[[Fraction | None], None]:
-    """Carry the sound of a file over: unchanged if it is of a kind in `COPIED`, as AAC otherwise.
+    """Copy the audio of a file: unchanged if its codec is in `COPIED`, converted to AAC otherwise.
 
     Args:
-        output: mp4 to which nothing has been written so far.
-        path: the file with the sound, or None for silence.
+        output: mp4 without any packets so far.
+        path: file with the audio, or None for silence.
 
     Returns:
-        A function that writes the sound up to a time in seconds (None: all of it), so that it never piles up in memory.
+        A function that writes the audio up to a time in seconds (None: all of it), so that memory does not grow.
     """
     packets = iter(()) if path is None else _packets(path, output)
-    pending = next(packets, None)  # adds the stream, which must exist before the first picture is written
+    pending = next(packets, None)  # adds the stream, which must exist before the first frame is written
 
     def mux(until: Fraction | None) -> None:
         nonlocal pending
@@ -59,7 +59,7 @@ def _copy(container: av.container.InputContainer, output: av.container.OutputCon
     stream = output.add_stream_from_template(source)
     for packet in container.demux(source):
         if packet.pts is None or packet.dts is None or packet.time_base is None:
-            continue  # the last, empty packet only says that the file is over
+            continue  # the last, empty packet marks the end of the file
         late = round(start_time(container) / packet.time_base)
         packet.pts, packet.dts, packet.stream = packet.pts - late, packet.dts - late, stream
         yield packet

@@ -1,4 +1,4 @@
-"""Still pictures in and out, and in the shape that models take."""
+"""Image files, and conversion between pixels and model inputs."""
 
 import io
 import re
@@ -25,12 +25,12 @@ Fit = Literal["crop", "pad", "stretch"]
 
 @contextmanager
 def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
-    """Open an image or video file; when it cannot be read, one line says so and names it."""
+    """Open an image or video file; raise one line that names it if it cannot be read."""
     path = Path(path)
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     with open(path, "rb") as file:
-        # FFmpeg takes "%03d" in the name of a picture for a pattern; bytes in memory have no name.
+        # FFmpeg reads "%03d" in the name of an image as a pattern; bytes in memory have no name.
         source = io.BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
         try:
             with av.open(
@@ -42,7 +42,7 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
 
 
 def is_still(container: av.container.InputContainer) -> bool:
-    """Whether the file is one picture by its format (PNG, JPEG, ...), not a video or an animation."""
+    """Return True for single-image formats (PNG, JPEG, ...), False for videos and animations."""
     return container.format.name.endswith("_pipe")
 
 
@@ -58,17 +58,17 @@ def read_image(path: str | Path) -> Image:
     with open_media(path) as container:
         if not is_still(container):
             raise ValueError(f"{path}: is a video ({container.format.name}), expected a still image")
-        # Otherwise half a JPEG passes for a whole one.
+        # Without it a truncated JPEG is decoded without an error.
         container.streams.video[0].codec_context.options = {"err_detect": "explode"}
         for frame in container.decode(video=0):
             return to_rgb(frame)
-    raise ValueError(f"{path}: holds no picture")
+    raise ValueError(f"{path}: contains no image")
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Image:
     """Decoded frame -> (H, W, 3), RGB, upright (but for mirrored EXIF orientations), transparency laid over white.
 
-    One `reformatter` for all frames of a video saves the time to make one for each, ten times that of using it.
+    One `reformatter` for all frames of a video saves creating one per frame, which takes ten times as long as using it.
     """
     transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
     reformatter = reformatter or VideoReformatter()
@@ -80,11 +80,11 @@ def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) ->
 
 
 def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
-    """Turn and mirror the picture as its display matrix says: x' = a x + c y, y' = b x + d y, each 0 or ±1."""
+    """Rotate and mirror an image by its display matrix: x' = a x + c y, y' = b x + d y, each 0 or ±1."""
     try:
         side_data: Any = frame.side_data
         matrix = side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV gives up on frames with EXIF data; of these it tells the rotation alone
+    except ValueError:  # PyAV cannot read it from frames with EXIF data, only the rotation
         matrix = None
     if matrix is None:
         return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
@@ -95,7 +95,7 @@ def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
 
 
 def find_images(path: Path) -> tuple[Path, ...]:
-    """The pictures in a folder or under a pattern, in natural order (2 before 10); none if `path` is neither."""
+    """Image files in a folder or matching a pattern, in natural order (2 before 10); none if `path` is neither."""
     if path.is_file():
         return ()
     if path.is_dir():
@@ -108,17 +108,17 @@ def find_images(path: Path) -> tuple[Path, ...]:
         found = list(path.parent.glob(path.name))
     else:
         return ()
-    # Hidden files are not meant: macOS puts a ._1.png beside 1.png.
+    # macOS puts a hidden ._1.png beside 1.png.
     found = [file for file in found if file.is_file() and not file.name.startswith(".")]
     if not found:
-        raise ValueError(f"{path}: found no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        raise ValueError(f"{path}: found no images ({', '.join(IMAGE_SUFFIXES)})")
     return tuple(
         sorted(found, key=lambda file: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", file.name)])
     )
 
 
 def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
-    """Turn a picture of any shape into the square that a model takes.
+    """Fit an image of any shape to the square input of a model.
 
     Args:
         image: uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1].
@@ -148,7 +148,7 @@ def to_tensor(image: Image | Tensor, device: torch.device | None = None) -> Tens
 
 def _planes(image: Image | Tensor) -> Tensor:
     """(1, 3, H, W), still uint8 if the image is."""
-    # An array may be a mirrored or read-only view, which PyTorch does not take.
+    # Arrays may be mirrored or read-only views, which PyTorch rejects.
     pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=["C", "W"]))
     if pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
         return pixels.permute(2, 0, 1)[None]
@@ -160,21 +160,21 @@ def _planes(image: Image | Tensor) -> Tensor:
 
 
 def _to_floats(pixels: Tensor, device: torch.device | None) -> Tensor:
-    """To float32 in [0, 1], for a GPU on that GPU: fewer bytes go there, and nobody waits until they have."""
+    """Convert to float32 in [0, 1]; for a GPU after an asynchronous copy of the uint8 pixels from pinned memory."""
     if device is not None and device.type == "cuda" and pixels.device.type == "cpu":
         pixels = pixels.pin_memory().to(device, non_blocking=True)
     return pixels / 255 if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Floats (B, 1 or 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), RGB, where they are."""
+    """Floats (B, 1 or 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), RGB, on the same device."""
     # In place: fresh memory costs more than the arithmetic.
     pixels = images.float().mul(255).round_().clamp_(0, 255).to(torch.uint8)
     return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
 
 
 def from_pixels(pixels: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) -> floats (B, 3, H, W) in [0, 1], where they are."""
+    """uint8 (B, H, W, 3) -> floats (B, 3, H, W) in [0, 1], on the same device."""
     return pixels.permute(0, 3, 1, 2) / 255
 
 
@@ -184,7 +184,7 @@ def to_uint8(images: Tensor) -> Image:
 
 
 def fetch(pixels: Tensor) -> Callable[[], Image]:
-    """Start to copy pixels to the host, behind the work that makes them; the function waits for it, in any thread."""
+    """Start copying pixels to the host asynchronously; the returned function waits for the copy, in any thread."""
     if pixels.device.type != "cuda":
         copy = pixels.cpu().numpy()
         return lambda: copy

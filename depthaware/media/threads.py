@@ -1,4 +1,4 @@
-"""Threads in which reading and writing go on beside the work, and which end with it, however it ends."""
+"""Prefetch and background threads with guaranteed shutdown."""
 
 import atexit
 from collections.abc import Callable, Iterable, Iterator
@@ -10,10 +10,13 @@ from typing import Any, ParamSpec, TypeVar
 T = TypeVar("T")
 P = ParamSpec("P")
 
+AHEAD = 2
+"""Depth of the queues between reading, the network and writing: frames, or batches of them."""
+
 
 @contextmanager
 def prefetch(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
-    """Read an iterable in a thread of its own, some items ahead.
+    """Read an iterable ahead, in a thread of its own.
 
     ```python
     with prefetch(video, 4) as frames:
@@ -21,14 +24,14 @@ def prefetch(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
             ...
     ```
 
-    Whatever the iterable raises is raised after the items before it. At the end of the block the thread has ended; it
-    finishes the item that it is at, and a generator is closed.
+    Exceptions of the iterable are raised after the items before them. At the end of the block the thread has ended: it
+    finishes the current item and closes a generator.
 
     Args:
         items: read by that thread alone.
-        depth: how many items at most are read but not yet asked for, at least 1.
+        depth: largest number of items that are read but not yet consumed, at least 1.
     """
-    room: SimpleQueue[bool | None] = SimpleQueue()  # made in C: Ctrl-C leaves no lock of theirs behind
+    room: SimpleQueue[bool | None] = SimpleQueue()  # implemented in C: Ctrl-C cannot leave one of its locks held
     ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
     for _ in range(depth):
         room.put(True)
@@ -61,14 +64,14 @@ def prefetch(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
 
 @contextmanager
 def background(function: Callable[P, object], depth: int) -> Iterator[Callable[P, None]]:
-    """Call a function in a thread of its own, in order, while the caller goes on.
+    """Call a function in a thread of its own, in order, without blocking the caller.
 
-    The end of the block waits for all calls, but after an exception in it only for the one that has begun. What the
-    function raises is raised by the next call or by the end of the block; nothing is called after it.
+    The end of the block waits for all calls, after an exception in the block only for the one that has begun. An
+    exception of the function is raised by the next call or by the end of the block; no call is made after it.
 
     Args:
         function: called by that thread alone.
-        depth: how many calls at most have not returned yet, at least 1.
+        depth: largest number of calls that have not returned yet, at least 1.
     """
     room: SimpleQueue[None] = SimpleQueue()
     calls: SimpleQueue[tuple[Any, Any] | None] = SimpleQueue()
@@ -93,7 +96,7 @@ def background(function: Callable[P, object], depth: int) -> Iterator[Callable[P
             raise failure
         calls.put((args, kwargs))
 
-    with _running(work, calls, patient=True):  # what the thread works on is closed next
+    with _running(work, calls, patient=True):  # the block closes the thread's output next
         try:
             yield call
         except BaseException as error:
@@ -107,11 +110,14 @@ def background(function: Callable[P, object], depth: int) -> Iterator[Callable[P
 
 @contextmanager
 def _running(work: Callable[[], None], inbox: SimpleQueue[Any], *, patient: bool) -> Iterator[None]:
-    """Run `work` in a thread until it finds None in its inbox, where the end of the block puts it, and wait for that.
+    """Run `work` in a thread until it takes None from its inbox, put there by the end of the block, and join it.
 
-    Ctrl-C meanwhile gives up waiting, or if patient is put off until then.
+    Ctrl-C while waiting stops the wait, or if `patient` is raised after it.
     """
-    running, over = True, SimpleQueue[None]()  # a `join` that Ctrl-C interrupts takes the thread for ended up to 3.12
+    running, over = (
+        True,
+        SimpleQueue[None](),
+    )  # up to Python 3.12 a `join` interrupted by Ctrl-C marks the thread as ended
 
     def run() -> None:
         nonlocal running
@@ -135,7 +141,7 @@ def _running(work: Callable[[], None], inbox: SimpleQueue[Any], *, patient: bool
 
     thread = Thread(target=run, name="depthaware", daemon=True)
     thread.start()
-    atexit.register(end)  # blocks of forgotten generators end after all threads were stopped, and would wait for ever
+    atexit.register(end)  # abandoned generators end their blocks after all threads were stopped, and would wait forever
     try:
         yield
     finally:
@@ -146,7 +152,7 @@ def _running(work: Callable[[], None], inbox: SimpleQueue[Any], *, patient: bool
 def _take(queue: SimpleQueue[T]) -> T:
     while True:
         with suppress(Empty):
-            return queue.get(timeout=0.1)  # Windows hears Ctrl-C only between waits
+            return queue.get(timeout=0.1)  # Windows handles Ctrl-C only between waits
 
 
 def _clear(queue: SimpleQueue[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Video in and out, frame by frame with its times and its sound: memory does not grow with length."""
+"""Video files, frame by frame with times and audio; memory does not grow with their length."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,28 +17,27 @@ from .audio import audio_codec, audio_muxer, start_time
 from .image import Image, find_images, is_still, open_media, read_image, to_rgb
 
 
-class Frame(NamedTuple):
-    """One picture of a video.
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
-        time: when it is shown, in seconds after the start.
-        driving: of an animated frame: what the model saw of the driver, uint8 of the same shape.
+        time: presentation time, in seconds after the start.
     """
 
     image: Image
     time: Fraction
-    driving: Image | None = None
 
 
 class OutputInfo(NamedTuple):
-    """A file that was written.
+    """Summary of a written file.
 
     Attributes:
         path: of the file.
         frames: their number.
         size: (height, width) of each.
-        rate: average frames per second, 0 for a still picture.
+        rate: average frames per second, 0 for an image.
     """
 
     path: Path
@@ -54,25 +53,25 @@ class OutputInfo(NamedTuple):
 
 
 Progress = Callable[[int, int], None]
-"""Is told the numbers of frames done and in all."""
+"""Callback `progress(done, total)` with numbers of frames."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """A readable video; every `for frame in video` reads it afresh from its start.
+    """A readable video; every `for frame in video` reads it from its start.
 
     Attributes:
         path: file, folder or pattern.
-        pictures: files of an image sequence; empty for a video file.
+        images: files of an image sequence; empty for a video file.
         size: (height, width), upright.
         rate: average frames per second.
         time_base: all times are multiples of it, in seconds.
         frames: how many.
-        audio: codec of the sound, or None for silence.
+        audio: audio codec, or None for silence.
     """
 
     path: Path
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     size: tuple[int, int]
     rate: Fraction
     time_base: Fraction
@@ -80,28 +79,28 @@ class Video:
     audio: str | None
 
     def __iter__(self) -> Iterator[Frame]:
-        if self.pictures:
-            return (Frame(read_image(picture), i / self.rate) for i, picture in enumerate(self.pictures))
+        if self.images:
+            return (Frame(read_image(image), i / self.rate) for i, image in enumerate(self.images))
         return _decode(self.path, self.time_base)
 
 
 def read_video(path: str | Path, *, rate: float | Fraction = 25) -> Video:
-    """Open a video: mp4, mov, webm, mkv, avi, gif, a folder of pictures, or a pattern (``%04d.png``, ``*.png``).
+    """Open a video: mp4, mov, webm, mkv, avi, gif, a folder of images, or a pattern (``%04d.png``, ``*.png``).
 
     Args:
-        path: file, folder or pattern. Pictures are taken in natural order (2 before 10).
-        rate: frames per second of pictures; files know theirs.
+        path: file, folder or pattern. Images are read in natural order (2 before 10).
+        rate: frames per second of an image sequence; video files have their own.
 
     Raises:
-        ValueError: if there is nothing to see: unreadable, cut short, a single picture, or no frames.
+        ValueError: if the file is unreadable, cut short, a single image, or has no frames.
     """
     if not 0.01 <= rate <= 1000:
         raise ValueError(f"rate: expected 0.01 to 1000 frames per second, got {rate}")
     path = Path(path)
-    if pictures := find_images(path):
+    if images := find_images(path):
         rate = Fraction(rate).limit_denominator(1001)
-        height, width, _ = read_image(pictures[0]).shape
-        return Video(path, pictures, (height, width), rate, 1 / rate, len(pictures), None)
+        height, width, _ = read_image(images[0]).shape
+        return Video(path, images, (height, width), rate, 1 / rate, len(images), None)
     with open_media(path) as container:
         if is_still(container):
             raise ValueError(f"{path}: is a still image, expected a video, or a folder or pattern (*.png) of frames")
@@ -114,7 +113,7 @@ def read_video(path: str | Path, *, rate: float | Fraction = 25) -> Video:
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    covers = av.stream.Disposition.attached_pic  # the picture on a piece of music is no video
+    covers = av.stream.Disposition.attached_pic  # cover art is no video
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
         found = ", ".join(stream.type for stream in container.streams) or "nothing"
@@ -124,7 +123,7 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
 
 
 def _count_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:
-    """Count without decoding, which is quick, so that a file cut short is found before any heavy work."""
+    """Count frames without decoding, and raise ValueError for a file cut short before any heavy work."""
     count, end = 0, Fraction(0)
     for packet in container.demux():
         time = packet.dts if packet.pts is None else packet.pts
@@ -143,7 +142,7 @@ def _decode(path: Path, time_base: Fraction) -> Iterator[Frame]:
         reformatter, earliest, count = VideoReformatter(), Fraction(0), 0
         for frame in container.decode(stream):
             pts = frame.dts if frame.pts is None else frame.pts
-            # Broken files repeat or omit times; encoders insist that they grow.
+            # Broken files repeat or omit times; encoders require increasing ones.
             time = earliest if pts is None else max(pts * time_base - start_time(container), earliest)
             yield Frame(to_rgb(frame, reformatter), time)
             earliest, count = time + time_base, count + 1
@@ -160,7 +159,7 @@ def write_video(
     *,
     audio: str | Path | None = None,
 ) -> Iterator[Callable[[Frame], None]]:
-    """Write an mp4 (H.264), which appears under its name only when it is complete.
+    """Write an mp4 (H.264), which gets its name only when it is complete.
 
     ```python
     with write_video("copy.mp4", video.size, video.rate, video.time_base, audio=video.path) as write:
@@ -170,16 +169,16 @@ def write_video(
 
     Args:
         path: of the mp4.
-        size: (height, width) of all frames; H.264 needs even sides, so odd ones gain a line.
+        size: (height, width) of all frames; H.264 needs even sides, so odd ones are padded by one.
         rate: average frames per second.
         time_base: finest step between times, in seconds; 1 / rate if None.
-        audio: file whose sound comes along: copied packet by packet, or converted to AAC if few players could play it.
+        audio: file with the audio: copied packet by packet, or converted to AAC if few players support its codec.
     """
     base = time_base or 1 / rate
     odd = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
     pad = partial(np.pad, pad_width=odd, mode="edge") if np.any(odd) else np.ascontiguousarray
     with ExitStack() as stack:
-        part = stack.enter_context(whole_file(path)).absolute()  # a relative "a:b" would be an address to FFmpeg
+        part = stack.enter_context(whole_file(path)).absolute()  # FFmpeg reads a relative "a:b" as an address
         output = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
         stream = output.add_stream("libx264", rate=rate, options={"crf": "18"})
         stream.height, stream.width, stream.pix_fmt = size[0] + odd[0][1], size[1] + odd[1][1], "yuv420p"
@@ -187,10 +186,10 @@ def write_video(
         mux_audio = audio_muxer(output, audio)
 
         def write(frame: Frame) -> None:
-            picture = av.VideoFrame.from_ndarray(pad(frame.image), format="rgb24")
-            picture.pts, picture.time_base = round(frame.time / base), base
+            encoded = av.VideoFrame.from_ndarray(pad(frame.image), format="rgb24")
+            encoded.pts, encoded.time_base = round(frame.time / base), base
             mux_audio(frame.time)
-            output.mux(stream.encode(picture))
+            output.mux(stream.encode(encoded))
 
         yield write
         mux_audio(None)

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cached_property
-from importlib import import_module
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from .._optional import missing, require
 from .inputs import images, one_of
 
 
@@ -27,7 +27,8 @@ class LPIPS:
         network: replaces it; a callable (prediction, target) -> (B,), for images (B, 3, H, W) in [0, 1].
 
     Raises:
-        ValueError: if the net is unknown, torchmetrics is missing, or the weights cannot be downloaded.
+        ValueError: if the net is unknown, or the weights cannot be downloaded.
+        ImportError: if torchmetrics is missing.
 
     Reference:
         Zhang et al. 2018, eq. 1.
@@ -98,7 +99,8 @@ class FID:
             target: likewise.
 
         Raises:
-            ValueError: if the shapes differ, torchmetrics is missing, or the weights cannot be downloaded.
+            ValueError: if the shapes differ, or the weights cannot be downloaded.
+            ImportError: if torchmetrics is missing.
         """
         prediction, target = images(prediction, target)
         finite = (prediction + target).isfinite().all((1, 2, 3))
@@ -131,9 +133,10 @@ class FID:
 
 
 def _torchmetrics(module: str, name: str, weights: str, options: dict[str, Any]) -> Any:
+    library = require(f"torchmetrics.image.{module}", "eval")
     try:
-        return getattr(import_module(f"torchmetrics.image.{module}"), name)(**options)
+        return getattr(library, name)(**options)
     except ModuleNotFoundError as error:
-        raise ValueError(f'{name} needs torchmetrics and its extras: pip install "depthaware[eval]"') from error
+        raise missing("torchmetrics[image]", "eval") from error
     except OSError as error:
         raise ValueError(f"could not download the {weights}, which {name} needs ({error}); pass network=") from error

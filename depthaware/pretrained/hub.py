@@ -1,7 +1,6 @@
 """Weights on disk and on the Hugging Face Hub: config.json, model.safetensors and README.md, no pickles."""
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from ..media.atomic import whole_folder
 from .config import with_current_names
+from .locate import CARD, CONFIG, WEIGHTS, find, hub_error
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 Model = TypeVar("Model", bound=Any)
-_BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
 _BARE_CARD = """---
 library_name: depthaware
 license: other
@@ -51,61 +50,13 @@ def converted_card(name: str, config: dict[str, Any]) -> str:
     return _CONVERTED_CARD.format(name=name, tag=", depth", depth=f" and its depth network ({config['depth_encoder']})")
 
 
-def bundled() -> list[str]:
-    """Names of the weights bundled with the package."""
-    return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{CONFIG}"))
-
-
-def find(name: str | Path, *, revision: str | None = None) -> Path:
-    """Find the folder of the weights `name`: bundled, local, or downloaded from the Hub."""
-    local = str(name) in bundled() or Path(name).is_dir()
-    if local and revision is not None:
-        raise ValueError(f"weights {str(name)!r}: revision {revision!r} is for Hub weights, these are on this machine")
-    if str(name) in bundled():
-        return _BUNDLED / name
-    if Path(name).is_dir():
-        return Path(name)
-    if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(
-            f"weights {str(name)!r}: expected a folder, a Hub id 'user/model' or a bundled name "
-            f"({', '.join(bundled())})"
-        )
-    return _download(name, revision)
-
-
-def _download(repo_id: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    where = f"Hub weights {repo_id!r}" + (f" at revision {revision!r}" if revision else "")
-    try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]))
-    except Exception as error:  # the client's transport raises kinds of its own, which change with its version
-        raise ValueError(f"{where}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Summarize an error of the Hub client in one line."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, RepositoryNotFoundError):
-        return "no such repository, or no access to it"
-    if isinstance(error, RevisionNotFoundError):
-        return "no such revision"
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return (
-        f"not downloaded before, and the Hub is out of reach ({line})"
-        if isinstance(error, LocalEntryNotFoundError)
-        else line
-    )
-
-
 def load(model_class: type[Model], name: str | Path, revision: str | None = None) -> Model:
     """Build a model from a folder of weights, in eval mode, with its card in `model.card`."""
     folder = find(name, revision=revision)
     options = with_current_names(read_config(folder))
     try:
         model = model_class(**options)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last is timm's, for an unknown encoder
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is of impossible sizes
         raise ValueError(f"{folder / CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
     load_weights(model, folder)
     model.card = read_card(folder)
@@ -182,15 +133,11 @@ def save(
     }
     check_fit(tensors, tensors, f"saving {folder}")  # non-finite weights would be refused on loading
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-            part = Path(temporary)
+        with whole_folder(folder, last=CONFIG) as part:
             # Not save_file, whose files are readable by their owner only.
             (part / WEIGHTS).write_bytes(serialize(tensors, metadata={"format": "pt"}))
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (part / CARD).write_text(card or _BARE_CARD, encoding="utf-8")
-            for name in (WEIGHTS, CONFIG, CARD):
-                os.replace(part / name, folder / name)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights cannot be written ({error})") from error
 
@@ -213,4 +160,4 @@ def upload(folder: Path, repo_id: str, *, files: Sequence[str] = (CONFIG, WEIGHT
             repo_id=repo_id, folder_path=folder, allow_patterns=list(files), commit_message="Upload depthaware weights"
         ).commit_url
     except Exception as error:  # as in `_download`
-        raise ValueError(f"Hub repository {repo_id!r}: {_reason(error)}") from error
+        raise hub_error(f"Hub repository {repo_id!r}", error) from error

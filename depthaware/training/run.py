@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from .._optional import require
 from ..data.pairs import Clips, batches
 from ..inference.optimization import best_dtype
 from ..pretrained.hub import upload
@@ -236,14 +237,11 @@ class Run:
 
 
 def _accelerator(options: RunOptions) -> Any:
-    try:
-        import tensorboard  # noqa: F401
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-    except ImportError as error:
-        raise ImportError('training needs accelerate and tensorboard: pip install "depthaware[train]"') from error
+    require("tensorboard", "train")
+    accelerate = require("accelerate", "train")
     cpu = options.cpu or not torch.cuda.is_available()
     native = best_dtype(torch.device("cpu" if cpu else "cuda")) == torch.bfloat16
     mixed = "bf16" if options.precision == "bfloat16" or (options.precision == "auto" and native) else "no"
     # Every process computes the same batch-norm statistics, so that no buffers need to be sent.
-    distributed = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[distributed])
+    distributed = accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)
+    return accelerate.Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[distributed])

@@ -34,7 +34,7 @@ from depthaware import DaGAN, optimize, read_image, read_video
 from depthaware.evaluation.machine import describe_machine
 from depthaware.export.exporter import export
 from depthaware.export.runtimes import ExportedDaGAN
-from depthaware.inference.animator import animate_to_file
+from depthaware.inference import animate_to_file
 from depthaware.inference.optimization import best_dtype, fold_batch_norms, use_phases
 from depthaware.media.image import fit_square
 from depthaware.media.video import write_video
@@ -155,7 +155,7 @@ def sample_images(size: int, count: int, device: str) -> tuple[Tensor, Tensor]:
 
 def time_parts(model: DaGAN, size: int, options: Options, batch: int, dtype: torch.dtype) -> Table:
     """Milliseconds and arithmetic per frame of every part of the optimized model, and the share of the peak rate."""
-    fast = optimize(model, dtype=dtype)
+    fast = optimize(model, dtype=dtype).model
     source, driving = sample_images(size, batch, options.device)
     encoded = fast.encode_source(source)
     kp = fast.detect_keypoints(driving)

@@ -18,7 +18,7 @@ import torch
 from measurement import resident, write_long_video
 
 from depthaware import DaGAN, read_video
-from depthaware.inference.animator import animate_to_file
+from depthaware.inference import animate_to_file
 from depthaware.training.options import option, run
 
 TARGET = 1.05

@@ -1,0 +1,71 @@
+"""Weights by name: bundled, in a folder, or on the Hugging Face Hub. Needs no PyTorch, so that names fail early."""
+
+import warnings
+from pathlib import Path
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
+
+
+def bundled() -> list[str]:
+    """Names of the weights bundled with the package."""
+    return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{CONFIG}"))
+
+
+def find(name: str | Path, *, revision: str | None = None) -> Path:
+    """Find the folder of the weights `name`: bundled, local, or downloaded from the Hub.
+
+    A folder with the name of bundled weights is taken if it is written as a path ("./dagan-tiny"); otherwise a
+    warning names the clash.
+
+    Raises:
+        ValueError: if the name is none of these, or unknown to the Hub.
+        OSError: if the Hub cannot be reached.
+    """
+    folder = find_local(name, revision=revision)
+    if folder is None:
+        return _download(str(name), revision)
+    if folder.parent == _BUNDLED and Path(name).is_dir() and Path(name) != folder:
+        warnings.warn(f"weights {name!r}: are the bundled ones, for the folder write './{name}'", stacklevel=4)
+    return folder
+
+
+def find_local(name: str | Path, *, revision: str | None = None) -> Path | None:
+    """Find the folder of bundled or local weights; None for a Hub id."""
+    is_bundled, is_folder = str(name) in bundled(), Path(name).is_dir()
+    if (is_bundled or is_folder) and revision is not None:
+        raise ValueError(f"weights {str(name)!r}: revision {revision!r} is for Hub weights, these are on this machine")
+    if is_bundled and not (is_folder and isinstance(name, Path)):
+        return _BUNDLED / name
+    if is_folder:
+        return Path(name)
+    if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"weights {str(name)!r}: expected a folder, a Hub id 'user/model' or a bundled name "
+            f"({', '.join(bundled())})"
+        )
+    return None
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    where = f"Hub weights {repo_id!r}" + (f" at revision {revision!r}" if revision else "")
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]))
+    except Exception as error:  # the client's transport raises kinds of its own, which change with its version
+        raise hub_error(where, error) from error
+
+
+def hub_error(where: str, error: Exception) -> ValueError | OSError:
+    """One line: ValueError for an id that is wrong or unknown to the Hub, OSError for failures of network and Hub."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, RepositoryNotFoundError):
+        return ValueError(f"{where}: no such repository, or no access to it")
+    if isinstance(error, RevisionNotFoundError):
+        return ValueError(f"{where}: no such revision")
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, LocalEntryNotFoundError):
+        return OSError(f"{where}: not downloaded before, and the Hub is out of reach ({line})")
+    return (ValueError if isinstance(error, ValueError) else OSError)(f"{where}: {line}")
