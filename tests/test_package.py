@@ -105,7 +105,7 @@ def users_of(pattern: str) -> set[str]:
 
 def test_one_door_for_each_thing_that_is_easily_got_wrong():
     assert users_of(r"F\.grid_sample\(") == {"warp.py"}
-    assert users_of(r"torch\.load\(") == {"pretrained/checkpoint.py", "training/run_folder.py"}
+    assert users_of(r"torch\.load\(") == {"pretrained/checkpoint.py"}
     assert users_of(r"^\s*(import|from) timm") | users_of(r"timm\.create") == {
         "depth.py",
         "losses/perceptual.py",
