@@ -1,5 +1,6 @@
 """Training data: clips, random access to their frames, pairs and triples, batches, augmentation, shards."""
 
+from .. import submodules
 from .augment import ColorMap, color_map, random_color_map
 from .clips import Clips
 from .frames import VideoIndex, crop_square, index_video, read_clip, read_frames
@@ -24,3 +25,5 @@ __all__ = [
     "read_clip",
     "read_frames",
 ]
+
+__getattr__ = submodules(__name__)
