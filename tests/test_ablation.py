@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from depthaware import SelfSupDepthNet
-from depthaware.data.pairs import read_clip
+from depthaware.data import read_clip
 from depthaware.evaluation.ablation import DIFFERENCES, Row, difference, fill_page, table
 from depthaware.extractors.dlib_faces import dlib_faces
 from depthaware.training.stage2 import NETWORKS

@@ -355,7 +355,7 @@ def test_shards_hold_all_clips_in_samples_that_stay_together(cropped, tmp_path):
         ({"size": 255}, "--size: expected an even number from 32 on, as H.264 needs, got 255"),
         ({"size": 8}, "--size: expected"),
         ({"data": None}, "--data: expected a folder of videos, or of folders of frames, got none; take VoxCeleb"),
-        ({"layout": "vox"}, "--layout: expected auto or voxceleb or hdtf or celebv or folders, got 'vox'"),
+        ({"layout": "vox"}, "--layout: expected auto, voxceleb, hdtf, celebv or folders, got 'vox'"),
         ({"margin": 0.5}, "--margin: expected"),
         ({"workers": 0}, "--workers: expected 1 or more, got 0"),
         ({"max_seconds": 1.0}, "--max-seconds: expected"),
