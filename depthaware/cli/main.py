@@ -100,7 +100,3 @@ def _parser() -> argparse.ArgumentParser:
     command(convert, "convert a DaGAN or FOMM checkpoint")
     command(export, "export a model for ONNX Runtime or PyTorch")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
