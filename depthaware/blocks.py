@@ -95,6 +95,13 @@ class ResNetBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, *, stride: int, bottleneck: bool, average: bool) -> None:
         super().__init__()
         self.out_channels = channels * 4 if bottleneck else channels
+        downsample = None  # built first, as in timm
+        if stride > 1 or in_channels != self.out_channels:
+            pool: list[nn.Module] = []
+            if average:
+                pool = [nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()]
+            conv = _conv(in_channels, self.out_channels, 1, 1 if average else stride)
+            downsample = nn.Sequential(*pool, conv, nn.BatchNorm2d(self.out_channels))
         first, second = (1, stride) if bottleneck else (stride, 1)
         self.conv1 = _conv(in_channels, channels, 1 if bottleneck else 3, first)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -105,11 +112,7 @@ class ResNetBlock(nn.Module):
             self.conv3 = _conv(channels, self.out_channels, 1, 1)
             self.bn3 = last = nn.BatchNorm2d(self.out_channels)
         nn.init.zeros_(last.weight)
-        self.downsample = None
-        if stride > 1 or in_channels != self.out_channels:
-            pool = [nn.AvgPool2d(2) if stride > 1 else nn.Identity()] if average else []
-            conv = _conv(in_channels, self.out_channels, 1, 1 if average else stride)
-            self.downsample = nn.Sequential(*pool, conv, nn.BatchNorm2d(self.out_channels))
+        self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -156,6 +159,9 @@ class ResNet(nn.Module):
                 blocks.append(ResNetBlock(before, width, stride=stride, bottleneck=narrow, average=deep_stem > 0))
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             self.channels.append(blocks[-1].out_channels)
+        nn.Linear(
+            self.channels[-1], 1000
+        )  # unused: draws like timm's classifier, so that a seed gives the same weights
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

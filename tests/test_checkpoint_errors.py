@@ -44,7 +44,7 @@ def _archive(path: Path) -> None:
 
 
 UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "absent": (lambda p: None, "cannot be read .No such file"),
+    "absent": (lambda p: None, "No such file"),
     "a folder": (lambda p: p.mkdir(), "cannot be read"),
     "empty": (lambda p: p.write_bytes(b""), "truncated"),
     "truncated early": (lambda p: _truncated(p, 0.01), "truncated"),

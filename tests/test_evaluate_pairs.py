@@ -162,7 +162,8 @@ def test_pairs_of_absent_videos_and_frames_are_counted(mixed, tiny_weights, caps
 WRONG = {
     "--strict": "one.mp4: has 1 frame, expected at least 2",
     "--data absent": "data 'absent': expected a folder with clips or folders of frames",
-    "--data empty": "data 'empty': found no clips (.mp4, .mov, .webm, .mkv, .avi, .gif) and no folders of frames",
+    "--data empty": "data 'empty': found no clips (.mp4, .mov, .webm, .mkv, .avi, .gif, .m4v, .ts) and no "
+    "folders of frames",
     "--data alone": "data 'alone': no clip gives a pair: one.mp4: has 1 frame, expected at least 2",
     "--data alone --protocol cross-identity": "data 'alone': no clip gives a pair: one.mp4: has 1 frame, "
     "expected at least 2",
