@@ -71,7 +71,7 @@ def model(**options) -> DaGAN:
 
 
 def content(net: DaGAN) -> dict[str, Any]:
-    """What a training script saves."""
+    """Content of a checkpoint that a training script saves."""
     state = net.state_dict()
     detector = {key[len("kp_detector.") :]: tensor for key, tensor in state.items() if key.startswith("kp_detector.")}
     generator = {key: tensor for key, tensor in state.items() if key.startswith("dense_motion.")}
@@ -87,7 +87,7 @@ def write_depth(folder: Path, net: SelfSupDepthNet | PoseNet, files: tuple[str, 
     folder.mkdir(parents=True, exist_ok=True)
     state = net.state_dict()
     encoder: dict[str, Any] = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
-    names = ["squeeze", "conv1", "conv2", "motion", "focal", "center"]
+    names = ["squeeze", "conv1", "conv2", "motion", "focal", "centre"]
     decoder = {
         f"net.{names.index(k.split('.')[0])}.{k.split('.')[1]}": t for k, t in state.items() if k.split(".")[0] in names
     }

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 
-def picture(index: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+def draw_image(index: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     """A smooth image that is different at every corner, and for every index."""
     y, x = np.mgrid[: size[0], : size[1]]
     red, green, blue = 255 * x / size[1], 255 * y / size[0], np.full_like(x, 12 * index % 256)
@@ -28,7 +28,7 @@ def make_clip(
     options: dict[str, str] | None = None,
     **codec_options: str,
 ) -> Path:
-    """Write a video of `picture`s (or of `images`), with a sine tone if `audio` names a codec.
+    """Write a video of `draw_image`s (or of `images`), with a sine tone if `audio` names a codec.
 
     `options` are those of the container.
     """
@@ -40,7 +40,7 @@ def make_clip(
             video.set_display_rotation(rotation, **({mirror: True} if mirror else {}))
         sound = output.add_stream(audio, rate=48000, layout="stereo") if audio else None
         for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(images[i] if images else picture(i, size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(images[i] if images else draw_image(i, size), format="rgb24")
             frame.pts, frame.time_base = pts[i] if pts else i, time_base
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
@@ -51,7 +51,7 @@ def make_clip(
 
 def make_moving_clip(path: Path, codec: str = "libx264", pts: list[int] | None = None, **options: str) -> Path:
     """Write 40 frames that move, with these options of the codec."""
-    images = [np.roll(picture(i), 5 * i, axis=1) for i in range(40)]
+    images = [np.roll(draw_image(i), 5 * i, axis=1) for i in range(40)]
     pts = pts or [24 * i for i in range(40)]
     return make_clip(path, 40, codec=codec, pts=pts, time_base=Fraction(1, 600), images=images, **options)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, picture
+from clips import draw_image, make_clip
 from torch import Tensor
 
 from depthaware.cli.main import main
@@ -57,9 +57,8 @@ def quick_reports() -> Iterator[None]:
 def noise_clip(path: Path, frames: int, seed: int, size: tuple[int, int] = (64, 64), light: float = 1) -> Path:
     """A clip in which everything moves."""
     cells = np.random.default_rng(seed).integers(0, int(255 * light), (frames, 4, 4, 3), "u1")
-    return make_clip(
-        path, frames, size, images=[picture(i, size) // 2 + np.resize(cells[i], (*size, 3)) // 2 for i in range(frames)]
-    )
+    images = [draw_image(i, size) // 2 + np.resize(cells[i], (*size, 3)) // 2 for i in range(frames)]
+    return make_clip(path, frames, size, images=images)
 
 
 def write_clips(folder: Path) -> Path:

@@ -167,5 +167,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _oid(content: bytes) -> str:
-    """What git calls a file with this content."""
+    """Name that git gives to a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -56,7 +56,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options(recipe: ModuleType, data: Path, output: Path, **changes: Any) -> Any:
-    """What takes the shortest time; `changes` are options too."""
+    """Options that take the shortest time; `changes` are options too."""
     stage = _STAGE_2 | {"depth": str(data.parent / "depth")} if recipe is train_dagan else {}
     return recipe.Options(**{**_COMMON, **stage, "data": str(data), "output": str(output), "images": 4, **changes})
 

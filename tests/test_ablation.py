@@ -206,7 +206,7 @@ scores = st.lists(st.floats(0.01, 1), min_size=6, max_size=6)
 
 
 def found_of(runs: dict[tuple[str, int], list[float]]) -> dict:
-    """What ablation.py would have written for these values of L1."""
+    """Results as ablation.py writes them for these values of L1."""
     outcomes = [Outcome(row, seed, 10, 1.0, None, 1.0, {"l1": values}) for (row, seed), values in runs.items()]
     options = {"images": 1, "size": 64, "batch": 8, "learning_rate": 1e-3}
     rows, lists = [row._asdict() for row in ROWS], [outcome._asdict() for outcome in outcomes]

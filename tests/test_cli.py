@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, packets, picture, times
+from clips import draw_image, make_clip, packets, times
 from safetensors.torch import load_file, save_file
 
 from depthaware.cli.main import main
@@ -26,7 +26,7 @@ from depthaware.media.video import read_video
 def here(tmp_path, monkeypatch) -> Path:
     """A current folder with a portrait and a clip in it."""
     monkeypatch.chdir(tmp_path)
-    write_image("me.png", picture())
+    write_image("me.png", draw_image())
     make_clip(Path("clip.mp4"), audio="aac")
     return tmp_path
 
@@ -74,7 +74,7 @@ def test_depth(here, tiny_weights, capsys, input, output, summary):
 
 def test_depth_of_a_folder_is_named_after_it(here, tiny_weights):
     os.mkdir("shots")
-    write_image("shots/1.png", picture())
+    write_image("shots/1.png", draw_image())
     assert main(["depth", "shots", "--weights", tiny_weights, "--fps", "10"]) == 0
     assert read_video("shots_depth.mp4").rate == 10
 
@@ -175,7 +175,7 @@ def prepare(weights: str) -> None:
     """Everything that can be wrong with a file."""
     Path("empty.png").touch()
     Path("empty.mp4").touch()
-    Path("text.png").write_text("I am no picture.\n" * 100)
+    Path("text.png").write_text("I am no image.\n" * 100)
     Path("text.mp4").write_text("I am no video.\n" * 100)
     Path("noise.mp4").write_bytes(np.random.default_rng(0).bytes(9999))
     Path("list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
@@ -189,7 +189,7 @@ def prepare(weights: str) -> None:
     make_clip(Path("animated.gif"), codec="gif")
     os.mkdir("folder")
     os.mkdir("mixed")
-    write_image("mixed/1.png", picture())
+    write_image("mixed/1.png", draw_image())
     cut("mixed/2.png", 0.6, "me.png")
     bad_weights("nan", weights, fill=float("nan"))
     shutil.copytree(weights, "cut_weights")
@@ -275,7 +275,7 @@ BAD = {
 def bad_files(tiny_weights, tmp_path_factory) -> Path:
     folder, before = tmp_path_factory.mktemp("bad"), os.getcwd()
     os.chdir(folder)
-    write_image("me.png", picture())
+    write_image("me.png", draw_image())
     make_clip(Path("clip.mp4"), audio="aac")
     os.mkdir("folder.mp4")
     prepare(tiny_weights)
@@ -318,7 +318,7 @@ def test_weights_without_depth_cannot_show_any(here, capsys):
 def test_an_existing_result_outlives_a_failure(here, tiny_weights, capsys):
     Path("animation.mp4").write_bytes(b"precious")
     os.mkdir("mixed")
-    write_image("mixed/1.png", picture())
+    write_image("mixed/1.png", draw_image())
     cut("mixed/2.png", 0.6, "me.png")
     assert main(["animate", "--driving", "mixed", "--weights", tiny_weights, "--batch-size", "1"]) == 2
     assert Path("animation.mp4").read_bytes() == b"precious"

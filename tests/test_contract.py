@@ -38,7 +38,7 @@ GENERATOR = dict(block_expansion=4, max_features=16, num_bottleneck_blocks=1)
 
 
 class Case(NamedTuple):
-    """How to build a module, and inputs for it."""
+    """Builder of a module, and inputs for it."""
 
     build: Callable[..., nn.Module]
     options: dict[str, Any]

@@ -70,7 +70,7 @@ def test_a_pair_is_two_frames_of_one_clip(data, index):
 
 
 def number_between(one, other) -> int:
-    """How many frames one is before the other: the pattern of a clip brightens by 3 levels each frame."""
+    """Number of frames between the two: the pattern of a clip brightens by 3 levels each frame."""
     levels = (other - one).mean().item() * 255 / 3
     assert (other - one).std() < 0.02  # else they are of two clips
     assert levels == pytest.approx(round(levels), abs=0.3)

@@ -267,7 +267,7 @@ def relative_imports(path: Path) -> set[str]:
 
 
 def documented() -> dict[str, Any]:
-    """What the API pages show, by its dotted name."""
+    """Objects on the API pages, by dotted name."""
     text = "\n".join(page.read_text() for page in DOCS)
     return {name: resolve(name) for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, picture
+from clips import draw_image, make_clip
 from evaluate_depth import Truth, score
 from evaluation_clips import ALL, IMAGES, STANDS, write_clips
 from torch import Tensor
@@ -201,7 +201,7 @@ def test_all_names_of_a_clip_mean_one_video(tiny_model, data, reader):
 
 def test_a_frame_without_a_face_is_skipped_and_counted(tiny_model, tmp_path):
     dark = [np.zeros((64, 64, 3), np.uint8)] * 2
-    make_clip(tmp_path / "a.mp4", 5, (64, 64), images=[picture(size=(64, 64))] * 3 + dark)
+    make_clip(tmp_path / "a.mp4", 5, (64, 64), images=[draw_image(size=(64, 64))] * 3 + dark)
     reader = ClipReader(tmp_path, 64)
     pairs = same_identity(reader, list_clips(tmp_path)).pairs
     summary = summarize(evaluate(tiny_model, pairs, reader, metrics=["l1", "akd"], extractors=STANDS), ["l1", "akd"])

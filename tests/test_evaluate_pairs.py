@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from clips import make_clip, picture
+from clips import draw_image, make_clip
 from evaluation_clips import load_stand_in, noise_clip, quick_reports, run, write_clips
 
 from depthaware import extractors
@@ -96,7 +96,7 @@ def bad_files(tmp_path_factory) -> Path:
     make_clip(folder / "mixed/one.mp4", 1)
     (folder / "mixed/text.mp4").write_text("I am no video.\n" * 100)
     for i in range(3):
-        write_image(folder / f"mixed/shots/{i}.png", picture(i))
+        write_image(folder / f"mixed/shots/{i}.png", draw_image(i))
     os.truncate(folder / "mixed/shots/2.png", 100)
     shutil.copy(folder / "mixed/one.mp4", folder / "alone")
     shutil.copy(folder / "mixed/good.mp4", folder / "single")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(path for folder in ("depthaware", "integrations") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("depthaware", "integrations", "examples", "tests")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 QUESTION_WORDS = {"What", "How", "Who", "Where", "Whether", "When", "Which"}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, picture
+from clips import draw_image, make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ from depthaware.media.image import fetch, from_pixels, to_pixels, to_uint8
 from depthaware.media.threads import background, prefetch
 from depthaware.media.video import Frame, Video, read_video, write_video
 
-SOURCE = picture(3, (64, 64))
+SOURCE = draw_image(3, (64, 64))
 DEPTHS = st.integers(1, 5)
 ITEMS = st.lists(st.integers(), max_size=20)
 SECOND = 1.0
@@ -316,9 +316,9 @@ def test_depth_of_a_video_is_that_of_its_frames(tiny_model, clip, written):
     assert_same(written[Path("d.mp4")], [Frame(to_uint8(paint(frame.image))[0], frame.time) for frame in clip])
 
 
-def test_gray_of_a_batch_is_that_of_its_pictures(tiny_model):
+def test_gray_of_a_batch_is_that_of_its_images(tiny_model):
     paint = gray_painter(tiny_model, SOURCE)
-    pictures = np.stack([picture(i, (64, 64)) for i in range(3)])
+    pictures = np.stack([draw_image(i, (64, 64)) for i in range(3)])
     one_by_one = torch.cat([paint(image) for image in pictures])
     torch.testing.assert_close(paint(from_pixels(torch.from_numpy(pictures))), one_by_one, atol=1e-5, rtol=0)
 

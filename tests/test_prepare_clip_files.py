@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
-from clips import file_contents, picture
+from clips import draw_image, file_contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ laws = settings(max_examples=100, deadline=None, derandomize=True)
 @laws
 @given(st.integers(20, 60), st.integers(5, 60), st.integers(0, 10))
 def test_picked_frames_are_as_many_as_asked_and_none_twice(rate, fps, start):
-    frames = [Frame(picture(), start + Fraction(i, rate)) for i in range(rate)]
+    frames = [Frame(draw_image(), start + Fraction(i, rate)) for i in range(rate)]
     times = [frame.time - start for frame in pick_frames(frames, Fraction(fps))]
     assert len(times) == min(fps, rate)
     assert all(a < b for a, b in pairwise(times))

@@ -18,7 +18,7 @@ from typing import get_args, get_type_hints
 import av
 import numpy as np
 import pytest
-from clips import file_contents, make_clip, picture
+from clips import draw_image, file_contents, make_clip
 from prepare_clips import Options, main
 from skimage.data import astronaut
 from skimage.transform import resize
@@ -42,7 +42,7 @@ RECIPE = Path(__file__).parents[1] / "examples" / "prepare_clips.py"
 
 
 def pasted(image: np.ndarray, left: int, top: int, size: tuple[int, int] = (288, 448)) -> np.ndarray:
-    frame = picture(0, size) // 2
+    frame = draw_image(0, size) // 2
     frame[top : top + len(image), left : left + len(image)] = image
     return frame
 
@@ -163,7 +163,7 @@ def test_the_largest_face_comes_first():
 def crops(folder: Path, count: int, frames: int = 30) -> Path:
     for i in range(count):
         (folder / f"p{i}").mkdir(parents=True, exist_ok=True)
-        images = [picture(2 * i + abs(k % 8 - 4), (64, 80)) for k in range(frames)]
+        images = [draw_image(2 * i + abs(k % 8 - 4), (64, 80)) for k in range(frames)]
         make_clip(folder / f"p{i}" / "a.mp4", frames, (64, 80), images=images)
     return folder
 
@@ -308,7 +308,7 @@ def test_long_videos_are_divided_evenly_and_frames_picked(cropped, tmp_path):
 def test_folders_of_frames_are_videos(cropped, tmp_path):
     for number in range(30):
         (tmp_path / "raw" / "frames" / "one").mkdir(parents=True, exist_ok=True)
-        write_image(tmp_path / "raw" / "frames" / "one" / f"{number}.png", picture(abs(number % 8 - 4)))
+        write_image(tmp_path / "raw" / "frames" / "one" / f"{number}.png", draw_image(abs(number % 8 - 4)))
     (tmp_path / "raw" / "p0" / "thumbnail.png").write_bytes(b"")
     main(cropped)
     rows = {row["source"]: row for row in table(tmp_path / "out" / "manifest.csv")}

@@ -1,4 +1,4 @@
-"""What stored results say of their making: options that must be the same, weights that must be the same."""
+"""Facts stored with results: options that must be the same, weights that must be the same."""
 
 import hashlib
 

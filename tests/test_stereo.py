@@ -46,7 +46,7 @@ class Pair:
 
 
 def _unoccluded(pixels: np.ndarray) -> np.ndarray:
-    """Where no nearer pixel of the row lands on the same place in the right photograph."""
+    """Mask: no nearer pixel of the row lands on the same place in the right photograph."""
     rows, columns = np.indices(pixels.shape)
     landing = np.rint(columns - pixels).astype(int)
     inside = landing >= 0

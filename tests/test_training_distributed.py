@@ -101,7 +101,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def distance(one: Path, other: Path, start: Path) -> float:
-    """How far apart two runs end, as a share of the way that they went."""
+    """Distance of the ends of two runs, as a share of the way that they went."""
     ends = [weights(path) for path in (one, other, start)]
     names = [
         name for name in ends[0] if name.startswith(("/model/", "/discriminator/")) and not name.endswith(STATISTICS)
@@ -168,7 +168,7 @@ TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # signal
 
 
 def launch(recipe: Any, monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
-    """What ``torchrun --nproc-per-node 2 recipe flags`` does."""
+    """Run a recipe as ``torchrun --nproc-per-node 2 recipe flags`` does."""
     config = LaunchConfig(
         1, 1, 2, start_method="fork", max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0"
     )

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, packets, picture, times
+from clips import draw_image, make_clip, packets, times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -24,9 +24,9 @@ def over_white(image: Image.Image) -> np.ndarray:
 
 
 def save_picture(path, mode: str, **options):
-    image = Image.fromarray(picture())
+    image = Image.fromarray(draw_image())
     if mode == "RGBA":
-        image.putalpha(Image.fromarray(picture()[..., 0]))
+        image.putalpha(Image.fromarray(draw_image()[..., 0]))
     elif mode == "P+alpha":
         image, options = image.quantize(16), {"transparency": 3}
     else:
@@ -68,8 +68,8 @@ def test_16_bit_gray_png_keeps_its_brightness(tmp_path):
 
 
 def test_8_bit_png_round_trip(tmp_path):
-    write_image(tmp_path / "a.png", picture())
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture())
+    write_image(tmp_path / "a.png", draw_image())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), draw_image())
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])  # the mirrored ones PyAV does not tell apart from these
@@ -77,15 +77,15 @@ def test_8_bit_png_round_trip(tmp_path):
 def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x112] = orientation
-    Image.fromarray(picture()).save(tmp_path / f"a.{suffix}", exif=exif, quality=95)
+    Image.fromarray(draw_image()).save(tmp_path / f"a.{suffix}", exif=exif, quality=95)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / f"a.{suffix}"))).astype(int)
     assert abs(read_image(tmp_path / f"a.{suffix}") - upright).mean() < 3
 
 
 @pytest.mark.parametrize("name", ["a%03d.png", "a[0]*?.png", "ftp:a.png", "no suffix"])
 def test_names_are_names_not_patterns_or_addresses(tmp_path, name):
-    write_image(tmp_path / name, picture())
-    np.testing.assert_array_equal(read_image(tmp_path / name), picture())
+    write_image(tmp_path / name, draw_image())
+    np.testing.assert_array_equal(read_image(tmp_path / name), draw_image())
 
 
 def test_ply_is_what_its_header_says(tmp_path):
@@ -121,13 +121,13 @@ def test_fit_square_of_8_bits_is_that_of_floats(height, width, size, mode):
 
 
 def test_fit_square_keeps_what_fits_already():
-    image = picture(size=(32, 32))
+    image = draw_image(size=(32, 32))
     np.testing.assert_array_equal(to_uint8(fit_square(image, 32))[0], image)
     torch.testing.assert_close(fit_square(fit_square(image, 32), 32), fit_square(image, 32))
 
 
 def test_fit_square_crops_the_center_pads_and_averages():
-    image = picture(size=(20, 40))
+    image = draw_image(size=(20, 40))
     np.testing.assert_array_equal(to_uint8(fit_square(image, 20, "crop"))[0], image[:, 10:30])
     np.testing.assert_array_equal(to_uint8(fit_square(image, 40, "pad"))[0, 10:30], image)
     board = np.indices((64, 64)).sum(axis=0)[..., None].repeat(3, axis=2) % 2 * 255
@@ -158,7 +158,7 @@ def test_every_kind_of_file(tmp_path, name, codec):
     assert (video.size, video.rate, video.frames, video.audio) == ((48, 64), 25, 12, None)
     assert [frame.time for frame in frames] == [Fraction(i, 25) for i in range(12)]
     for i, frame in enumerate(frames):
-        assert abs(frame.image.astype(int) - picture(i)).mean() < (25 if codec == "gif" else 12)
+        assert abs(frame.image.astype(int) - draw_image(i)).mean() < (25 if codec == "gif" else 12)
     assert len(list(video)) == 12  # again from its start
 
 
@@ -166,7 +166,7 @@ def test_every_kind_of_file(tmp_path, name, codec):
 def test_folder_and_patterns_in_natural_order(tmp_path, pattern):
     for i in (10, 2, 1, 9):
         write_image(tmp_path / f"f{i}.png", np.full((8, 10, 3), i, np.uint8))
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     video = read_video(tmp_path / pattern, rate=30)
     assert [int(frame.image[0, 0, 0]) for frame in video] == [1, 2, 9, 10]
     assert (video.size, video.rate, video.frames) == ((8, 10), 30, 4)
@@ -176,9 +176,9 @@ def test_folder_and_patterns_in_natural_order(tmp_path, pattern):
 @PYAV_18
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_rotation_flag_is_applied(tmp_path, rotation):
-    """A display matrix of +90 shows the picture turned counterclockwise (ISO/IEC 14496-12, 6.2.2)."""
+    """A display matrix of +90 shows the image turned counterclockwise (ISO/IEC 14496-12, 6.2.2)."""
     video = read_video(make_clip(tmp_path / "a.mp4", frames=2, rotation=rotation))
-    upright = np.rot90(picture(), rotation // 90)
+    upright = np.rot90(draw_image(), rotation // 90)
     assert video.size == upright.shape[:2]
     assert abs(next(iter(video)).image.astype(int) - upright).mean() < 6
 
@@ -186,19 +186,19 @@ def test_rotation_flag_is_applied(tmp_path, rotation):
 @pytest.mark.parametrize("flip", ["hflip", "vflip"])
 def test_mirrored_video_is_mirrored_back(tmp_path, flip):
     path = make_clip(tmp_path / "a.mp4", frames=2, mirror=flip)
-    upright = picture()[:, ::-1] if flip == "hflip" else picture()[::-1]
+    upright = draw_image()[:, ::-1] if flip == "hflip" else draw_image()[::-1]
     assert abs(next(iter(read_video(path))).image.astype(int) - upright).mean() < 6
 
 
-def test_hidden_files_are_no_pictures_of_a_sequence(tmp_path):
+def test_hidden_files_are_no_images_of_a_sequence(tmp_path):
     for name in ("1.png", "._1.png", ".DS_Store"):
-        write_image(tmp_path / name, picture())
+        write_image(tmp_path / name, draw_image())
     for path in (tmp_path, tmp_path / "*.png", tmp_path / "*"):
         assert read_video(path).frames == 1
 
 
 def test_arrays_may_be_views():
-    frozen = picture()[..., ::-1]
+    frozen = draw_image()[..., ::-1]
     frozen.setflags(write=False)
     assert torch.equal(fit_square(frozen, 32), fit_square(frozen.copy(), 32))
 
@@ -254,7 +254,7 @@ def test_other_sound_becomes_aac_of_the_same_length(tmp_path, name, audio):
     assert abs(len(packets(tmp_path / "b.mp4", "audio")) * 1024 / 48000 - 2) < 0.1
 
 
-def test_sound_lies_beside_the_pictures_in_the_file(tmp_path):
+def test_sound_lies_beside_the_images_in_the_file(tmp_path):
     """Otherwise it was held in memory, and players have to hold it."""
     copy(make_clip(tmp_path / "a.mp4", frames=500, audio="aac"), tmp_path / "b.mp4")
     latest = {"audio": 0.0, "video": 0.0}
@@ -264,7 +264,7 @@ def test_sound_lies_beside_the_pictures_in_the_file(tmp_path):
             assert abs(latest["audio"] - latest["video"]) < 1.5
 
 
-def test_picture_and_sound_stay_together_when_the_clock_starts_late(tmp_path):
+def test_image_and_sound_stay_together_when_the_clock_starts_late(tmp_path):
     """Transport streams start at any time; both are moved by the same amount."""
     source = make_clip(tmp_path / "a.ts", audio="aac", pts=list(range(1000, 1012)), options={"output_ts_offset": "40"})
     copy(source, tmp_path / "b.mp4")
@@ -273,7 +273,7 @@ def test_picture_and_sound_stay_together_when_the_clock_starts_late(tmp_path):
 
 
 def test_odd_sizes_gain_a_line(tmp_path):
-    image = picture(size=(33, 47))
+    image = draw_image(size=(33, 47))
     with write_video(tmp_path / "a.mp4", (33, 47), Fraction(25)) as write:
         write(Frame(image, Fraction(0)))
     video = read_video(tmp_path / "a.mp4")
@@ -293,7 +293,7 @@ def test_colors_survive(tmp_path, color):
 def test_an_unfinished_file_never_appears(tmp_path, error):
     (tmp_path / "a.mp4").write_bytes(b"what was there before")
     with pytest.raises(error), write_video(tmp_path / "a.mp4", (32, 32), Fraction(25)) as write:
-        write(Frame(picture(size=(32, 32)), Fraction(0)))
+        write(Frame(draw_image(size=(32, 32)), Fraction(0)))
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_bytes() == b"what was there before"
