@@ -94,6 +94,8 @@ class DaGAN(nn.Module):
 
     config: dict[str, Any]
 
+    card: str | None = None  # a class attribute: pickled models of earlier versions have none of their own
+
     @records_options
     def __init__(
         self,
@@ -122,7 +124,6 @@ class DaGAN(nn.Module):
         if not isinstance(image_size, int) or image_size < 1:
             raise ValueError(f"image_size: expected a number of pixels, got {image_size!r}")
         self.image_size = image_size
-        self.card: str | None = None
         has_depth = keypoint_input != "rgb" or attention == "cross"
         self.depth_net = SelfSupDepthNet(depth_encoder, decoder_channels=tuple(depth_channels)) if has_depth else None
         hourglass: Any = dict(

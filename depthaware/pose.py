@@ -64,9 +64,9 @@ class PoseNet(nn.Module):
         # The released head predicts a second, unused motion; kept so that its weights fit.
         self.motion = nn.Conv2d(256, 6 if intrinsics == "bounded" else 12, 1)
         self.focal = nn.Conv2d(256, 2, 3, padding=1)
-        self.center = nn.Conv2d(256, 2, 3, padding=1)
+        self.centre = nn.Conv2d(256, 2, 3, padding=1)  # the name in stored weights
         if intrinsics == "bounded":
-            for parameter in (*self.center.parameters(), *self.focal.parameters()):
+            for parameter in (*self.centre.parameters(), *self.focal.parameters()):
                 nn.init.zeros_(parameter)
 
     def forward(self, earlier: Tensor, later: Tensor) -> Pose:
@@ -95,7 +95,7 @@ class PoseNet(nn.Module):
 
     def _intrinsics(self, feature: Tensor, height: int, width: int) -> Tensor:
         size = feature.new_tensor([width, height])
-        focal, center = self.focal(feature), self.center(feature)
+        focal, center = self.focal(feature), self.centre(feature)
         if self.intrinsics == "bounded":
             focal = 0.8 * (3.0 / 0.8) ** torch.sigmoid(focal.mean((2, 3))) * size
             # Pixel centers are integers, so the center of the image is (W - 1) / 2.

@@ -355,3 +355,11 @@ def test_an_impossible_image_size_is_refused(saved, size):
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(config | {"image_size": size}))
     assert "image_size: expected a number of pixels" in refusal(saved)
+
+
+@pytest.mark.parametrize("value", [None, 18, "hf-hub:user/model"])
+def test_an_impossible_encoder_is_one_line(saved, value):
+    config = json.loads((saved / "config.json").read_text()) | {"depth_encoder": value}
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json: "):
+        DaGAN.from_pretrained(saved)

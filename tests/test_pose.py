@@ -32,7 +32,7 @@ def test_a_new_network_has_a_portrait_lens(size):
 @pytest.mark.parametrize("bias, center, focal", [(-50.0, 0.4, 0.8), (50.0, 0.6, 3.0)])
 def test_intrinsics_stay_in_their_bounds(size, bias, center, focal):
     model, sides = network(), torch.tensor([size[1], size[0]]).float()
-    for head in (model.center, model.focal):
+    for head in (model.centre, model.focal):
         head.bias.data.fill_(bias)
     K = model(*torch.rand(2, 1, 3, *size)).K
     torch.testing.assert_close(K[0, :2, 2], center * (sides - 1))
@@ -79,7 +79,7 @@ def test_a_reprojection_error_trains_pose_and_intrinsics(head):
     seen = warp(later, project(backproject(depth, pose.K), pose.K, T), padding_mode="border")
     (seen - earlier).square().mean().backward()
     assert (pose.K.grad[:, [0, 1, 0, 1], [0, 1, 2, 2]] != 0).all()
-    for name in ("focal", "center", "motion"):
+    for name in ("focal", "centre", "motion"):
         for parameter in model.get_submodule(name).parameters():
             assert parameter.grad.abs().max() > 0, name
 

@@ -1,7 +1,6 @@
 """Self-supervised depth loss of stage 1: warp neighbor frames into the target by depth and pose, compare pixels."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -108,8 +107,8 @@ class SelfSupDepthLoss(nn.Module):
         max_depth: float = 100.0,
     ) -> None:
         super().__init__()
-        self.options: dict[str, Any] = {"alpha": alpha, "smoothness": smoothness, "automask": automask}
-        self.options |= {"num_image_scales": num_image_scales, "min_depth": min_depth, "max_depth": max_depth}
+        self.alpha, self.smoothness, self.automask = alpha, smoothness, automask
+        self.num_image_scales, self.min_depth, self.max_depth = num_image_scales, min_depth, max_depth
 
     def forward(
         self,
@@ -119,4 +118,16 @@ class SelfSupDepthLoss(nn.Module):
         poses: Sequence[Tensor],
         K: Tensor | Sequence[Tensor],
     ) -> Tensor:
-        return self_supervised_depth_loss(target, neighbors, disparities, poses, K, **self.options)
+        return self_supervised_depth_loss(
+            target,
+            neighbors,
+            disparities,
+            poses,
+            K,
+            alpha=self.alpha,
+            smoothness=self.smoothness,
+            automask=self.automask,
+            num_image_scales=self.num_image_scales,
+            min_depth=self.min_depth,
+            max_depth=self.max_depth,
+        )

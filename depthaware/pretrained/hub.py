@@ -56,7 +56,7 @@ def load(model_class: type[Model], name: str | Path, revision: str | None = None
     options = with_current_names(read_config(folder))
     try:
         model = model_class(**options)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last is of impossible sizes
+    except Exception as error:  # whatever an impossible value breaks first
         raise ValueError(f"{folder / CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
     load_weights(model, folder)
     model.card = read_card(folder)

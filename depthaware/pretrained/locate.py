@@ -68,4 +68,5 @@ def hub_error(where: str, error: Exception) -> ValueError | OSError:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, LocalEntryNotFoundError):
         return OSError(f"{where}: not downloaded before, and the Hub is out of reach ({line})")
-    return (ValueError if isinstance(error, ValueError) else OSError)(f"{where}: {line}")
+    wrong = isinstance(error, ValueError) and not isinstance(error, OSError)  # the client has errors that are both
+    return (ValueError if wrong else OSError)(f"{where}: {line}")

@@ -48,7 +48,7 @@ DEPTH_DECODER = {
     **{f"decoder.{10 + level}.conv.": f"heads.{level}." for level in range(4)},
 }
 POSE_DECODER = {
-    f"net.{i}.": f"{name}." for i, name in enumerate(("squeeze", "conv1", "conv2", "motion", "focal", "center"))
+    f"net.{i}.": f"{name}." for i, name in enumerate(("squeeze", "conv1", "conv2", "motion", "focal", "centre"))
 }
 
 
