@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, packets, picture, times
+from clips import draw_image, make_clip, packets, times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure_memory import TARGET, peak_megabytes
@@ -20,7 +20,7 @@ from depthaware.keypoints import Keypoints, transfer_motion
 from depthaware.media.image import fit_square, read_image, to_uint8, write_image
 from depthaware.media.video import Frame, Video, read_video
 
-SOURCE = picture(3, (64, 64))
+SOURCE = draw_image(3, (64, 64))
 APART = 10
 """Gray levels by which results must differ where the motion does, that equality may mean anything."""
 
@@ -150,7 +150,7 @@ def test_mixed_precision_stays_near(tiny_model, noise, dtype):
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_sources_and_drivers_of_any_shape(tiny_model, fit):
-    result = list(animate(tiny_model, picture(size=(31, 90)), [picture(i, (90, 31)) for i in range(2)], fit=fit))
+    result = list(animate(tiny_model, draw_image(size=(31, 90)), [draw_image(i, (90, 31)) for i in range(2)], fit=fit))
     assert images(result).shape == (2, 64, 64, 3)
 
 
@@ -237,28 +237,28 @@ def test_save_depth_shows_the_disparity_of_the_result(tiny_model, clip, tmp_path
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 97), (200, 31), (1, 300)])
-def test_disparity_of_pictures_of_any_shape(tiny_model, size):
-    disparity = estimate_disparity(tiny_model, picture(size=size))
+def test_disparity_of_images_of_any_shape(tiny_model, size):
+    disparity = estimate_disparity(tiny_model, draw_image(size=size))
     assert disparity.shape == (1, 1, *size)
     assert disparity.min() > 0
     assert disparity.max() < 1
 
 
-def test_depth_picture_uses_the_whole_range(tiny_model, tmp_path):
-    written = depth_to_file(tiny_model, picture(), tmp_path / "d.png")
+def test_depth_image_uses_the_whole_range(tiny_model, tmp_path):
+    written = depth_to_file(tiny_model, draw_image(), tmp_path / "d.png")
     assert (written.size, written.frames, written.rate) == ((48, 64), 1, 0)
     gray = read_image(tmp_path / "d.png")
     assert (gray.min(), gray.max()) == (0, 255)
 
 
 def test_point_cloud_lies_on_the_rays_of_its_camera(tiny_model, tmp_path):
-    points = point_cloud(tiny_model, picture())
+    points = point_cloud(tiny_model, draw_image())
     assert points.shape == (48 * 64, 3)
     assert points[:, 2].max() < 0  # in front of a viewer who looks along -z
     x = points[:, 0] / -points[:, 2] * 1.6 * 64 + 31.5
     np.testing.assert_allclose(x.reshape(48, 64), np.arange(64)[None].repeat(48, 0), atol=1e-3)
     assert points[0, 1] > 0 > points[-1, 1]
-    depth_to_file(tiny_model, picture(), tmp_path / "d.ply")
+    depth_to_file(tiny_model, draw_image(), tmp_path / "d.ply")
     assert b"element vertex 3072\n" in (tmp_path / "d.ply").read_bytes()
 
 
@@ -288,3 +288,15 @@ def test_memory_does_not_grow_with_length(tiny_weights):
     """The short form of examples/benchmarks/measure_memory.py; 30 s of frames kept by mistake would weigh 150 MB."""
     short, long = (peak_megabytes(seconds, ["--weights", tiny_weights]) for seconds in (3, 30))
     assert long <= TARGET * short
+
+
+def test_an_animator_takes_an_empty_batch(tiny_model):
+    animator = Animator(tiny_model, SOURCE)
+    assert animator.step(torch.rand(0, 3, 64, 64)).shape == (0, 3, 64, 64)
+    assert animator.reference is None  # that of the first frame, which is still to come
+
+
+@pytest.mark.parametrize("wrong", [{"initial_frame": "bset"}, {"initial_frame": -1}, {"dtype": "float32"}])
+def test_wrong_options_of_an_animator_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: expected"):
+        AnimateOptions(**wrong)

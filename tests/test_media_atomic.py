@@ -100,3 +100,8 @@ def test_a_folder_stays_as_it_was_after_an_error(tmp_path, error):
             raise error
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["old", "old/a"]
     assert (tmp_path / "old" / "a").read_text() == "before"
+
+
+def test_an_error_without_a_number_keeps_its_text(tmp_path):
+    with pytest.raises(ConnectionError, match=r"^out of reach$"), whole_file(tmp_path / "a.txt"):
+        raise ConnectionError("out of reach")

@@ -1,5 +1,6 @@
 """A model made fast computes what it computed before."""
 
+import copy
 from importlib.resources import files
 
 import numpy as np
@@ -101,8 +102,8 @@ def test_no_batch_norm_is_left_behind_a_convolution():
 def test_bfloat16_stays_within_35_db_of_float32():
     model = DaGAN.from_pretrained("dagan-tiny")
     frames = [fit_square(frame.image, 256) for frame in list(read_video(str(MEDIA / "driving.mp4")))[::20]]
-    pictures = [fit_square(read_image(str(MEDIA / "portrait.png")), 256), torch.cat(frames)]
-    exact, low = (m.drive(m.encode_source(pictures[0]), m.detect_keypoints(pictures[1])) for m in
+    images = [fit_square(read_image(str(MEDIA / "portrait.png")), 256), torch.cat(frames)]
+    exact, low = (m.drive(m.encode_source(images[0]), m.detect_keypoints(images[1])) for m in
                   (model, optimize(model, dtype=torch.bfloat16)))  # fmt: skip
     psnr = -10 * np.log10((exact - low).square().mean((1, 2, 3)).numpy())
     assert low.dtype == torch.float32 and 35 < psnr.min() < 100
@@ -118,6 +119,14 @@ def test_the_model_itself_stays_as_it_was(tiny_model, tmp_path):
         with pytest.raises(ValueError, match="is optimized"):
             save()
     assert not any(tmp_path.iterdir())
+
+
+def test_networks_and_facts_of_the_model_are_at_hand(tiny_model):
+    fast = optimize(tiny_model)
+    assert fast.generator is fast.model.generator and fast.config == tiny_model.config
+    kp, disparity = fast.detect(torch.rand(1, 3, 64, 64))
+    assert kp.value.shape == (1, 5, 2) and disparity.shape == (1, 1, 64, 64)
+    assert not hasattr(copy.deepcopy(fast), "absent")
 
 
 def test_it_is_not_done_twice(tiny_model):

@@ -17,8 +17,10 @@ def require(module: str, extra: str = "", *, pip: str = "") -> Any:
     """
     try:
         return import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise missing((error.name or module).partition(".")[0], extra, pip=pip) from error
+    except ImportError as error:
+        raise ImportError(f"{module} is installed but cannot be imported: {error}", name=module) from error
 
 
 def missing(package: str, extra: str = "", *, pip: str = "") -> ImportError:

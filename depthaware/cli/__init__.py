@@ -1,5 +1,5 @@
 """The `depthaware` command: `main`, and one file a subcommand."""
 
-from .. import submodules
+from .main import main
 
-__getattr__ = submodules(__name__)
+__all__ = ["main"]

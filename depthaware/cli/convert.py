@@ -18,6 +18,8 @@ def add(parser: ArgumentParser) -> None:
 def check(args: Namespace) -> None:
     """Refuse paths that cannot work, without PyTorch."""
     check_input(args.checkpoint)
+    if Path(args.output).is_file():
+        raise ValueError(f"output {args.output!r}: is a file, expected a folder")
     if args.depth_dir and not Path(args.depth_dir).is_dir():
         raise ValueError(f"--depth-dir {args.depth_dir}: expected a folder with encoder.pth and depth.pth")
 

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from importlib.resources import files
+from pathlib import Path
 
 from .common import check_input, check_weights
 
@@ -28,6 +29,8 @@ def check(args: Namespace) -> None:
         raise ValueError(f"--size: expected a number of pixels, got {args.size}")
     if args.int8 and args.format == "torch":
         raise ValueError("format: expected onnx or, unless int8, torch, got 'torch'")
+    if Path(args.output).is_file():
+        raise ValueError(f"output {args.output!r}: is a file, expected a folder")
     check_input(args.calibrate)
     check_weights(args)
 

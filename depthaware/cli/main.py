@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.check(args)
         _import_libraries(args.quiet)
         with _handling(_interrupt), warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
             done = args.run(args)
     except KeyboardInterrupt as interrupt:
         return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])

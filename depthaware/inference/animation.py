@@ -19,7 +19,7 @@ from .animator import AnimateOptions, Animator, Driving, Mode, SupportsAnimation
 from .depth_maps import gray_painter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnimatedFrame(Frame):
     """A generated frame.
 

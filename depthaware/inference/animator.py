@@ -53,8 +53,12 @@ class AnimateOptions:
     def __post_init__(self) -> None:
         if self.mode not in ("relative", "absolute"):
             raise ValueError(f"mode: expected 'relative' or 'absolute', got {self.mode!r}")
+        if self.initial_frame != "best" and (not isinstance(self.initial_frame, int) or self.initial_frame < 0):
+            raise ValueError(f"initial_frame: expected 'best' or an index from 0, got {self.initial_frame!r}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {self.batch_size}")
+        if not isinstance(self.dtype, torch.dtype):
+            raise ValueError(f"dtype: expected a torch.dtype, got {self.dtype!r}")
 
 
 class Animator:
@@ -96,11 +100,13 @@ class Animator:
         """Generate a frame for each driving frame.
 
         Args:
-            frames: (B, 3, S, S) in [0, 1], see `fit`.
+            frames: (B, 3, S, S) in [0, 1], see `fit`; B may be 0.
 
         Returns:
             (B, 3, S, S) in [0, 1].
         """
+        if not len(frames):
+            return frames
         kp_driving = self.model.detect_keypoints(frames)
         if self.reference is None:
             self.reference = _select(kp_driving, 0)

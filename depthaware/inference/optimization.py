@@ -27,26 +27,23 @@ class OptimizedDaGAN(nn.Module):
         done: names of the applied optimizations.
 
     Attributes:
-        image_size: that of the model, like `config` and `depth_range`.
+        image_size: that of the model.
     """
 
     def __init__(self, model: DaGAN, done: tuple[str, ...]) -> None:
         super().__init__()
-        self.model, self.done = model, done
-        self.image_size, self.config, self.depth_range = model.image_size, model.config, model.depth_range
+        self.model, self.done, self.image_size = model, done, model.image_size
 
-    @property
-    def depth_net(self) -> nn.Module | None:
-        """The optimized depth network, or None for a model without depth."""
-        return self.model.depth_net
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the model has: its networks, `detect`, `config`, `card`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
 
     def forward(self, source_image: Tensor, driving_image: Tensor) -> DaGANOutput:
         """`DaGAN.forward`."""
         return self.model(source_image, driving_image)
-
-    def detect(self, image: Tensor) -> tuple[Keypoints, Tensor | None]:
-        """`DaGAN.detect`."""
-        return self.model.detect(image)
 
     def detect_keypoints(self, image: Tensor) -> Keypoints:
         """`DaGAN.detect_keypoints`."""
@@ -59,10 +56,6 @@ class OptimizedDaGAN(nn.Module):
     def drive(self, source: SourceEncoding, kp_driving: Keypoints, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """`DaGAN.drive`."""
         return self.model.drive(source, kp_driving, dtype=dtype)
-
-    def drive_with_details(self, source: SourceEncoding, kp_driving: Keypoints) -> DaGANOutput:
-        """`DaGAN.drive_with_details`."""
-        return self.model.drive_with_details(source, kp_driving)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """Raise ValueError: these weights fit no `DaGAN`."""

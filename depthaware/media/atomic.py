@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -21,7 +21,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
-        if error.filename and Path(error.filename).name != part.name:
+        if error.errno is None or (error.filename and Path(error.filename).name != part.name):
             raise
         # The error of a full disk names no file.
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -46,8 +46,9 @@ def whole_folder(folder: str | Path, *, last: str) -> Iterator[Path]:
             for file in sorted(Path(part).iterdir(), key=lambda file: (file.name == last, file.name)):
                 os.replace(file, folder / file.name)
     finally:
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
+        if made:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
 
 
 def check_output(path: str | Path, suffixes: Sequence[str], others: Sequence[str | Path] = ()) -> None:

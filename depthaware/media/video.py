@@ -17,7 +17,7 @@ from .audio import audio_codec, audio_muxer, start_time
 from .image import Image, find_images, is_still, open_media, read_image, to_rgb
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Frame:
     """One frame of a video.
 

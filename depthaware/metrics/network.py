@@ -27,7 +27,8 @@ class LPIPS:
         network: replaces it; a callable (prediction, target) -> (B,), for images (B, 3, H, W) in [0, 1].
 
     Raises:
-        ValueError: if the net is unknown, or the weights cannot be downloaded.
+        ValueError: if the net is unknown.
+        OSError: if the weights cannot be downloaded.
         ImportError: if torchmetrics is missing.
 
     Reference:
@@ -99,7 +100,8 @@ class FID:
             target: likewise.
 
         Raises:
-            ValueError: if the shapes differ, or the weights cannot be downloaded.
+            ValueError: if the shapes differ.
+            OSError: if the weights cannot be downloaded.
             ImportError: if torchmetrics is missing.
         """
         prediction, target = images(prediction, target)
@@ -139,4 +141,4 @@ def _torchmetrics(module: str, name: str, weights: str, options: dict[str, Any])
     except ModuleNotFoundError as error:
         raise missing("torchmetrics[image]", "eval") from error
     except OSError as error:
-        raise ValueError(f"could not download the {weights}, which {name} needs ({error}); pass network=") from error
+        raise OSError(f"could not download the {weights}, which {name} needs ({error}); pass network=") from error

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._optional import require
 from ..dagan import DaGAN
 from ..generator import DepthAwareGenerator
 from ..keypoints import Keypoints, RGBDKeypointDetector
@@ -95,12 +96,7 @@ def _read_config(config: str | Path | Mapping[str, Any], found: Mapping[str, Any
 
 
 def _read_yaml(path: Path) -> Any:
-    text = path.read_text()
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImportError(f"{path}: needs PyYAML, which is not installed: pip install pyyaml") from error
-    return yaml.safe_load(text)
+    return require("yaml", pip="pyyaml").safe_load(path.read_text())
 
 
 def _stated(params: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:

@@ -20,6 +20,7 @@ from measurement import resident, write_long_video
 from depthaware import DaGAN, read_video
 from depthaware.inference import animate_to_file
 from depthaware.training.options import option, run
+from depthaware.training.stage2 import new_model
 
 TARGET = 1.05
 
@@ -34,19 +35,7 @@ class Options:
 def small_model() -> DaGAN:
     """Random weights at 64 x 64."""
     torch.manual_seed(0)
-    return DaGAN(
-        image_size=64,
-        num_keypoints=5,
-        depth_encoder="test_resnet.r160_in1k",
-        depth_channels=[4, 4, 8, 8, 8],
-        detector_block_expansion=4,
-        motion_block_expansion=4,
-        hourglass_max_features=16,
-        num_hourglass_blocks=2,
-        generator_block_expansion=4,
-        generator_max_features=16,
-        num_bottleneck_blocks=1,
-    ).eval()
+    return new_model("mini", size=64, motion_size=16).eval()
 
 
 class MemoryLog:
