@@ -12,7 +12,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,14 +26,15 @@ from depthaware.data.prepare.face_crops import central_square
 from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, evaluate, list_clips, same_identity
 from depthaware.evaluation.ablation import Row, fill_page, table
 from depthaware.evaluation.machine import describe_machine
-from depthaware.inference.optimization import best_dtype
 from depthaware.media.atomic import whole_file
+from depthaware.media.resume import check_same_options
 from depthaware.media.video import read_video
 from depthaware.training.ema import EMA
 from depthaware.training.optimizer import warmup_cosine
 from depthaware.training.options import check_choices, option, run
+from depthaware.training.precision import resolved_precision
 from depthaware.training.run import Run
-from depthaware.training.run_options import HOW_TO_GET_CLIPS, RunOptions, check
+from depthaware.training.run_options import HOW_TO_GET_CLIPS, RunOptions, check, check_ranges
 from depthaware.training.stage2 import (
     GeneratorStep,
     adam,
@@ -90,6 +91,23 @@ class Options:
     page: str | None = option(None, "with --table: write them into this page, between <!-- tables --> and <!-- end -->")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowOptions(RunOptions):
+    """Options of the run of one row, all that defines it."""
+
+    network: str
+    size: int
+    motion_size: int
+    learning_rate: float
+    candidates: int
+    pyramid: float
+    deformed: float
+    num_keypoints: int
+    keypoint_distance: float
+    keypoint_input: str
+    attention: str
+
+
 class Outcome(NamedTuple):
     """Result of one row with one seed.
 
@@ -115,6 +133,9 @@ class Outcome(NamedTuple):
 def main(options: Options) -> None:
     if options.table is not None:
         return show(options)
+    if options.page is not None:
+        raise ValueError("--page: expected --table too, got none")
+    check_ranges(options)
     rows, seeds, scorer = chosen_rows(options), chosen_seeds(options), make_scorer(options)
     check_training(options)
     results = earlier_results(options)
@@ -165,7 +186,7 @@ def train(options: Options, row: Row, seed: int) -> None:
     pairs = FramePairs(clips, seed=seed, candidates=options.candidates)
     run.check_clips(clips, 2)
     run.resume({}, clips.names)  # from the start: there are no checkpoints
-    weights = {"keypoint_distance": row.keypoint_distance, "pyramid": options.pyramid, "deformed": options.deformed}
+    weights = {name: getattr(run.options, name) for name in ("keypoint_distance", "pyramid", "deformed")}
     for images, (part,) in run.batches(pairs, 0):
         source, driving = part.frames
         transform = random_transform(seed, images, options.batch, part.rows, run.device)
@@ -181,12 +202,12 @@ def train(options: Options, row: Row, seed: int) -> None:
     run.finish(run.folder.path / "weights", [])
 
 
-def run_options(options: Options, row: Row, seed: int) -> RunOptions:
-    """Options of the run of one row, the same for all rows but for the folder."""
-    names = ("images", "batch", "precision", "hold_out", "threads", "cpu", "dry_run")
+def run_options(options: Options, row: Row, seed: int) -> RowOptions:
+    """Options of the run of one row, the same for all rows but for the folder and the fields of `Row`."""
     output = Path(options.output, f"{seed}-{re.sub(r'[^a-z]+', '-', row.name.lower()).strip('-')}")
-    common = {name: getattr(options, name) for name in names}
-    return RunOptions(data=str(clips_folder(options)), output=str(output), seed=seed, **common)
+    values = asdict(options) | row._asdict()
+    values |= {"data": str(clips_folder(options)), "output": str(output), "seed": seed}
+    return RowOptions(**{field.name: values[field.name] for field in fields(RowOptions) if field.name in values})
 
 
 def build(options: Options, row: Row, seed: int) -> DaGAN:
@@ -233,12 +254,10 @@ def make_scorer(options: Options) -> Scorer:
 
 def check_training(options: Options) -> None:
     check_choices(options)
-    if options.data is None:
+    if not options.data:
         raise ValueError(f"--data: expected a folder of clips with a manifest.csv, got none; {HOW_TO_GET_CLIPS}")
     check(run_options(options, ROWS[0], 0))
-    if options.candidates < 1:
-        raise ValueError(f"--candidates: expected at least 1, got {options.candidates}")
-    if options.depth is None:
+    if not options.depth:
         raise ValueError("--depth: expected a folder of train_depth.py, got none")
     if not Path(options.depth, "depth.safetensors").is_file():
         raise ValueError(f"--depth {options.depth}: expected a folder of train_depth.py, found no depth.safetensors")
@@ -258,12 +277,7 @@ def earlier_results(options: Options) -> dict[str, Any]:
     if not path.is_file():
         return {"options": ours, "runs": []}
     results = json.loads(path.read_text())
-    for name, value in ours.items():
-        if results["options"].get(name) != value:
-            raise ValueError(
-                f"{path}: is of runs with --{name.replace('_', '-')} {results['options'].get(name)!r}, got {value!r}; "
-                "resume with those options, or choose another --output"
-            )
+    check_same_options(str(path), results["options"], ours, flags=True)
     return results
 
 
@@ -357,12 +371,11 @@ class CachedReader(ClipReader):
 def machine(options: Options) -> dict[str, str]:
     """Commit, device, dtype and versions."""
     device = torch.device("cuda" if on_gpu(options) else "cpu")
-    native = best_dtype(device) == torch.bfloat16
     found = describe_machine(device, Path(__file__).parent)
     return {
         "commit": found["commit"],
         "device": found["device"] if on_gpu(options) else f"CPU, {options.threads} threads",
-        "precision": options.precision if options.precision != "auto" else "bfloat16" if native else "float32",
+        "precision": resolved_precision(options),
         "python": found["python"],
         "torch": found["torch"],
     }

@@ -1,6 +1,6 @@
 """Make training clips from raw videos: one face each, cropped to a square that stays in place, frequent key frames.
 
-python examples/prepare_clips.py --data RAW --output PREPARED
+    python prepare_clips.py --data RAW --output PREPARED
 
 It can be stopped, and videos can be added, at any time: the same command resumes and processes no video twice.
 """
@@ -61,9 +61,7 @@ FREE = ("data", "output", "workers", "shards", "dry_run")  # options that may ch
 class Options:
     """Input, output, and the choice of clips."""
 
-    data: str = required(
-        "a folder of videos, or of folders of frames", "take VoxCeleb, HDTF, CelebV-HQ or your own, see docs/data.md"
-    )
+    data: str = required("a folder of videos, or of folders of frames", "take VoxCeleb, HDTF, CelebV-HQ or your own")
     output: str = option("prepared", "folder for the clips; if it exists, an output of the same options is resumed")
     layout: Literal["auto", "voxceleb", "hdtf", "celebv", "folders"] = option(
         "auto", "naming scheme that tells the identities; auto takes the first that 90 % of the names follow"

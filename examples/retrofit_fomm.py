@@ -18,7 +18,7 @@ from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.losses import RandomTransform, equivariance_loss
 from depthaware.retrofit.fomm import Retrofitted, keypoints, load_fomm, retrofit, save_retrofit
 from depthaware.training.options import option, required, run
-from depthaware.training.run_options import HOW_TO_GET_CLIPS
+from depthaware.training.run_options import HOW_TO_GET_CLIPS, check_output, check_ranges
 from depthaware.training.stage2 import pyramid_error
 
 
@@ -46,6 +46,8 @@ class Options:
 
 
 def main(options: Options) -> None:
+    check_ranges(options)
+    check_output(options.output)
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     if not options.dry_run:

@@ -30,7 +30,7 @@ from depthaware.training.optimizer import warmup_cosine
 from depthaware.training.options import check_choices, option, run
 from depthaware.training.presets import preset_option, with_preset
 from depthaware.training.run import Run
-from depthaware.training.run_options import RESUMABLE, RunOptions, at_least_one
+from depthaware.training.run_options import RESUMABLE, RunOptions, check_ranges
 from depthaware.training.stage2 import (
     GeneratorStep,
     adam,
@@ -61,7 +61,9 @@ class Options(RunOptions):
     output: str = option("runs/dagan", "folder of the run; given the same folder again, an interrupted run is resumed")
     depth: str | None = option(None, "folder of stage 1; runs/depth, or with --init the depth network that it has")
     init: str | None = option(None, "weights to start from: a bundled name, a folder, or a Hub id")
-    preset: Literal["tiny", "paper"] = option("tiny", "networks, and defaults of the options that name both presets")
+    preset: Literal["tiny", "paper"] = option(
+        "tiny", "networks (with --init, of the discriminator alone), and defaults of the options that name both presets"
+    )
     num_keypoints: int = option(15, "number of key points")
     keypoint_input: Literal["rgb", "rgbd", "depth"] = option("rgbd", "input of the key point detector")
     attention: Literal["cross", "self", "none"] = option(
@@ -149,15 +151,17 @@ def main(options: Options) -> None:
 
 
 def resolve(options: Options) -> Options:
-    """Fill in the values of --init and of the preset.
+    """Fill in the values of --init and of the preset; `depth` is None for a model without a depth network.
 
     Raises:
-        ValueError: if an option does not fit --init.
+        ValueError: if an option does not fit --init, or is out of range.
     """
     check_choices(options)
-    at_least_one(options, "candidates")
     start = {"depth": "runs/depth", "learning_rate": 2e-4} if options.init is None else of_init(options)
-    return with_preset(options, PRESETS[options.preset] | start)
+    options = with_preset(options, PRESETS[options.preset] | start)
+    check_ranges(options)
+    has_depth = options.keypoint_input != "rgb" or options.attention == "cross"
+    return options if has_depth else dataclasses.replace(options, depth=None)
 
 
 def of_init(options: Options) -> dict[str, Any]:

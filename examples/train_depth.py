@@ -23,7 +23,7 @@ from depthaware.training.optimizer import trainable, warmup_cosine
 from depthaware.training.options import check_choices, option, run
 from depthaware.training.presets import preset_option, with_preset
 from depthaware.training.run import Run
-from depthaware.training.run_options import RunOptions, at_least_one
+from depthaware.training.run_options import RunOptions, check_ranges
 from depthaware.training.stage1 import Cameras, DepthStep, align_cameras, diagnostics, split_pose
 
 # tiny: the sizes of dagan-tiny, and what works on talking heads; paper: the values of Hong et al. 2022.
@@ -63,7 +63,9 @@ class Options(RunOptions):
 
     output: str = option("runs/depth", "folder of the run; given the same folder again, an interrupted run is resumed")
     init: str | None = option(None, "folder of an earlier run whose weights are the start")
-    preset: Literal["tiny", "paper"] = option("tiny", "networks, and defaults of the options that name both presets")
+    preset: Literal["tiny", "paper"] = option(
+        "tiny", "networks, which --init must fit, and defaults of the options that name both presets"
+    )
     size: int | None = preset_option(PRESETS, "size", "side of the images, in pixels")
     images: int = option(12_000, "length of the run")
     clip: float = option(1.0, "largest norm of the gradient; 0 for any")
@@ -139,7 +141,12 @@ def resolve(options: Options) -> Options:
     """
     check_choices(options)
     options = with_preset(options, PRESETS[options.preset])
-    at_least_one(options, "size", "max_gap", "image_scales", "disparity_scales")
+    check_ranges(options)
+    if options.size >> (options.image_scales - 1) < 2:
+        raise ValueError(
+            f"--image-scales: expected the smallest image to be 2 pixels or more, got {options.image_scales} scales of "
+            f"--size {options.size}"
+        )
     return options
 
 

@@ -15,6 +15,7 @@ from ablation import ROWS, Options, Outcome
 from clips import make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipes import fresh
 from safetensors.torch import save_file
 
 from depthaware import SelfSupDepthNet
@@ -85,14 +86,19 @@ def test_all_rows_of_a_seed_come_before_the_next_and_none_twice(stood_in):
 
 def test_rows_get_the_same_but_for_what_makes_the_row(depth):
     options = Options(data="data", depth=depth)
-    runs = [dataclasses.asdict(ablation.run_options(options, row, 0)) for row in ROWS]
-    configs = [ablation.build(options, row, 0).config for row in ROWS]
+    runs = [ablation.run_options(options, row, 0) for row in ROWS]
+    loss = "keypoint_distance"
     makes = ("num_keypoints", "keypoint_input", "attention")
-    for name in runs[0].keys() - {"output"}:
-        assert len({run[name] for run in runs}) == 1, name
+    for field in dataclasses.fields(ablation.RowOptions):
+        if field.name not in (*makes, loss, "output"):
+            assert len({getattr(run, field.name) for run in runs}) == 1, field.name
+    assert len({tuple(getattr(run, name) for name in (*makes, loss)) for run in runs}) == 9
+    for run, row in zip(runs, ROWS, strict=True):
+        assert {name: getattr(run, name) for name in (*makes, loss)}.items() <= row._asdict().items()
+    configs = [ablation.build(options, row, 0).config for row in ROWS]
     for name in configs[0].keys() - {*makes, "depth_range"}:
         assert len({str(config[name]) for config in configs}) == 1, name
-    assert len({run["output"] for run in runs}) == 9
+    assert len({run.output for run in runs}) == 9
     assert len({tuple(config[name] for name in makes) for config in configs}) == 9
     assert {config["keypoint_input"] == "rgb" or tuple(config["depth_range"]) for config in configs} == {
         True,
@@ -141,6 +147,7 @@ def test_clips_of_other_data_are_refused(data, depth, stood_in, tmp_path):
 
 
 def test_rows_are_really_trained(data, depth, tmp_path):
+    fresh()
     options = Options(data=str(data), depth=depth, output=str(tmp_path), seeds="0", rows="Baseline,DaGAN,FOMM", **SMALL)
     ablation.main(options)
     found = json.loads((tmp_path / "ablation.json").read_text())
@@ -152,12 +159,18 @@ def test_rows_are_really_trained(data, depth, tmp_path):
     }
     assert all(log["gradient"] > 0 and log["pyramid"] > 0 and log["deformed"] > 0 for log in logs.values())
     assert logs["baseline"]["keypoint_distance"] > 0 and logs["fomm"]["keypoint_distance"] == 0
+    written = json.loads((tmp_path / "0-fomm" / "options.json").read_text())
+    changed = ("size", "network", "motion_size", "learning_rate", "candidates", "pyramid", "deformed")
+    assert {name: written[name] for name in changed} == {name: getattr(options, name) for name in changed}
+    assert written["keypoint_distance"] == 0 and written["num_keypoints"] == 10 and written["precision"] != "auto"
 
 
 def test_runs_of_other_options_are_not_mixed(data, depth, stood_in):
     before = (stood_in[0] / "ablation.json").read_text()
     options = Options(data=str(data), depth=depth, output=str(stood_in[0]), **{**SMALL, "images": 6})
-    with pytest.raises(ValueError, match=r"ablation.json: is of runs with --images 2, got 6; .* another --output$"):
+    with pytest.raises(
+        ValueError, match=r"ablation.json: was created with --images 2, got --images 6; .* another output$"
+    ):
         ablation.main(options)
     assert (stood_in[0] / "ablation.json").read_text() == before
 
@@ -174,6 +187,9 @@ def test_runs_of_other_options_are_not_mixed(data, depth, stood_in):
         (dict(data=None), "--data: expected a folder of clips with a manifest.csv, got none; .*prepare_clips.py .*"),
         (dict(depth=None), "--depth: expected a folder of train_depth.py, got none"),
         (dict(candidates=0), "--candidates: expected at least 1, got 0"),
+        (dict(size=0), "--size: expected at least 1, got 0"),
+        (dict(every=0), "--every: expected at least 1, got 0"),
+        (dict(page="page.md"), "--page: expected --table too, got none"),
         (dict(depth="nowhere"), "--depth nowhere: expected a folder of train_depth.py, found no depth.safetensors"),
         (dict(metrics="l1,akd"), "dlib is not installed: pip install .depthaware.eval.."),
     ],
@@ -282,3 +298,11 @@ def test_the_recipe_fills_a_page_or_prints(tmp_path, capsys):
     tables = table(json.loads(found.read_text()))
     assert page.read_text() == f"before\n<!-- tables -->\n\n{tables}\n\n<!-- end -->\nafter\n"
     assert capsys.readouterr().out == tables + "\n"
+
+
+def test_a_page_without_its_comments_is_refused_and_stays(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- tables -->\nafter\n")
+    with pytest.raises(ValueError, match=r"^page: expected the comments <!-- tables --> and <!-- end -->, found none$"):
+        ablation.main(Options(table=str(PAGE.with_suffix(".json")), page=str(page)))
+    assert page.read_text() == "before\n<!-- tables -->\nafter\n"

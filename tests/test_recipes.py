@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
+import benchmark_tables
+import measure_startup
 import numpy as np
 import pytest
+import retrofit_fomm
 import test_checkpoint as checkpoints
 import torch
 import train_dagan
@@ -24,7 +27,7 @@ from safetensors.torch import save_file
 import depthaware
 from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.losses import self_supervised_depth_loss
-from depthaware.training.options import parse
+from depthaware.training.options import parse, run
 from depthaware.training.stage1 import NETWORKS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -104,10 +107,63 @@ def test_data_is_required_and_the_error_says_how_to_get_some(recipe, monkeypatch
     module = importlib.import_module(Path(recipe).stem)
     monkeypatch.setattr(sys, "argv", [recipe])
     with pytest.raises(SystemExit) as end:
-        importlib.import_module("depthaware.training.options").run(module.main, module.Options, None)
+        run(module.main, module.Options, None)
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: --data: expected a folder of ") and "docs/data.md" in line
+    assert line.startswith("error: --data: expected a folder of ") and "docs/" not in line
+    assert ("videos with the recipe prepare_clips.py of depthaware" in line) != (recipe == "prepare_clips.py")
+
+
+@pytest.mark.parametrize(
+    "flag, expected",
+    {
+        "--focal=0": "--focal: expected more than 0, got 0.0",
+        "--near=0": "--near: expected more than 0, got 0.0",
+        "--image-scales=20": "--image-scales: expected the smallest image to be 2 pixels or more, got 20 scales of",
+        "--image-scales=0": "--image-scales: expected at least 1, got 0",
+        "--ema=1": "--ema: expected at least 0 and less than 1, got 1.0",
+        "--ema=-0.1": "--ema: expected at least 0 and less than 1, got -0.1",
+        "--ema=nan": "--ema: expected at least 0 and less than 1, got nan",
+        "--cache-gb=-1": "--cache-gb: expected at least 0, got -1.0",
+        "--clip=-1": "--clip: expected at least 0, got -1.0",
+        "--min-motion=-1": "--min-motion: expected at least 0, got -1.0",
+        "--size=0": "--size: expected at least 1, got 0",
+    }.items(),
+)
+def test_numbers_out_of_range_are_one_line(flag, expected):
+    with pytest.raises(ValueError, match=f"^{expected}"):
+        train_depth.resolve(parse(train_depth.Options, None, ["--data=x", "--size=64", flag]))
+
+
+RETROFIT = {f"--{name} 0": f"--{name}: expected at least 1, got 0" for name in ("threads", "batch", "every", "size")}
+RETROFIT |= {"--images 0": "--images: expected at least 1, got 0"}
+RETROFIT |= {"--output file --dry-run": "--output file: is a file, expected a folder"}
+
+
+@pytest.mark.parametrize("flags", RETROFIT)
+def test_the_retrofit_checks_its_options_at_once(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["retrofit_fomm.py", "--data=x", "--checkpoint=x", *flags.split()])
+    with pytest.raises(SystemExit) as end:
+        run(retrofit_fomm.main, retrofit_fomm.Options, None)
+    assert end.value.code == 2 and capsys.readouterr().err == f"error: {RETROFIT[flags]}\n"
+
+
+@pytest.mark.parametrize("script", [benchmark_tables, measure_startup])
+def test_a_typo_measures_and_writes_nothing(script, monkeypatch, capsys):
+    monkeypatch.setattr(script, "main", lambda options: pytest.fail("was called"))
+    monkeypatch.setattr(sys, "argv", ["script", "--hepl"])
+    with pytest.raises(SystemExit) as end:
+        run(script.main, script.Options, None)
+    assert end.value.code == 2 and "unknown option --hepl" in capsys.readouterr().err
+
+
+def test_the_page_of_benchmarks_is_filled_from_the_files_beside_it(tmp_path):
+    (tmp_path / "cpu.json").write_text('{"machine": {"torch": "2"}, "animate": {"plain": {"milliseconds": 12.5}}}')
+    (tmp_path / "page.md").write_text("<!-- tables: cpu.json -->\nold\n<!-- end -->\n")
+    benchmark_tables.main(benchmark_tables.Options(page=str(tmp_path / "page.md")))
+    assert "| plain | 12.5 |" in (tmp_path / "page.md").read_text()
 
 
 @pytest.mark.parametrize("recipe", [train_depth, train_dagan], ids=["depth", "dagan"])

@@ -23,6 +23,7 @@ from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.losses import VGG19Features
 from depthaware.training import options
 from depthaware.training.ema import EMA
+from depthaware.training.run_options import RESUMABLE
 
 each_recipe = pytest.mark.parametrize("recipe", [train_depth, train_dagan], ids=["depth", "dagan"])
 
@@ -54,6 +55,26 @@ def test_the_depth_of_stage_1_goes_into_stage_2_and_stays(data, tmp_path):
         torch.testing.assert_close(value, depth[name].half().to(value.dtype))
     assert [path.name for path in (tmp_path / "dagan" / "samples").iterdir()] == ["000000004.png"]
     assert "adversarial" in stats(tmp_path / "dagan")[0] and "examples/train_dagan.py" in model.card
+
+
+def shown_in_card(run: Path) -> dict:
+    return json.loads(DaGAN.from_pretrained(run / "weights").card.split("```json\n")[1].split("```")[0])
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_the_card_has_the_options_of_the_run_without_paths(precision, data, tmp_path):
+    train(train_dagan, data, tmp_path, images=2, precision=precision, pyramid=None, num_keypoints=4)
+    made_by = json.loads((tmp_path / "options.json").read_text())
+    assert made_by["depth"] == str(data.parent / "depth") and made_by["precision"] in ("bfloat16", "float32")
+    expected = {name: value for name, value in made_by.items() if name not in RESUMABLE}
+    assert shown_in_card(tmp_path) == expected | {"depth": "depth"}
+    assert (expected["size"], expected["pyramid"], expected["num_keypoints"]) == (64, 0.0, 4)
+
+
+def test_a_model_without_a_depth_network_claims_no_depth(data, tmp_path):
+    train(train_dagan, data, tmp_path, images=2, keypoint_input="rgb", attention="none")
+    assert json.loads((tmp_path / "options.json").read_text())["depth"] is None
+    assert shown_in_card(tmp_path)["depth"] is None
 
 
 @each_recipe
@@ -304,6 +325,12 @@ BAD = {
     "--output=file": "error: --output file: is a file, expected a folder",
     "--output=file/below": "Not a directory",
     "--output=/proc/run": "error: /proc/run",
+    "--size=0": "error: --size: expected at least 1, got 0",
+    "--motion-size=0": "error: --motion-size: expected at least 1, got 0",
+    "--num-keypoints=0": "error: --num-keypoints: expected at least 1, got 0",
+    "--candidates=0": "error: --candidates: expected at least 1, got 0",
+    "--depth=unlabeled": "error: --depth unlabeled: expected a folder of train_depth.py, found no options.json with",
+    "--depth=rangeless": "error: --depth rangeless: expected a folder of train_depth.py, found no options.json with",
 }
 
 
@@ -315,6 +342,10 @@ def test_bad_options_are_one_line(flags, data, tmp_path, monkeypatch, capsys):
         Path(name, "options.json").write_text('{"near": 0.8, "far": 1.25}')
     save_file(SelfSupDepthNet("test_resnet.r160_in1k").state_dict(), "other/depth.safetensors")
     Path("text/depth.safetensors").write_text("not tensors")
+    for name in ("unlabeled", "rangeless"):
+        shutil.copytree(data.parent / "depth", name)
+    Path("unlabeled/options.json").unlink()
+    Path("rangeless/options.json").write_text('{"far": 1.25}')
     Path("file").write_text("")
     before = tree(tmp_path)
     usual = [

@@ -59,6 +59,10 @@ WRONG = {
     "--data --x": "--data: expected a string, got '--x'; write --data=VALUE for a value that begins with -",
     "--data x --learning-rat 1": "unknown option --learning-rat, expected --learning-rate?",
     "--data x more": "unknown option more, see --help",
+    "--data=more more": "unknown option more, see --help",
+    "--data=": "--data: expected a folder of clips, got none; prepare_clips.py makes one",
+    "--data x --automask=yes": "--automask: expected no value, got 'yes'",
+    "--data x --no-automask=yes": "--no-automask: expected no value, got 'yes'",
 }
 
 
@@ -92,5 +96,5 @@ def test_errors_end_with_one_line_and_a_code(raised, code, line, monkeypatch, ca
 
 def test_without_tyro_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tyro", None)
-    with pytest.raises(ImportError, match=r'^the command line needs tyro: pip install "depthaware\[train\]"$'):
+    with pytest.raises(ImportError, match=r'^tyro is not installed: pip install "depthaware\[train\]"$'):
         parse(Options, None, ["--data=x"])

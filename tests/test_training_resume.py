@@ -106,10 +106,21 @@ def test_a_finished_run_started_again_changes_nothing(recipe, data, whole, tmp_p
     assert "the weights after 12 images" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_a_checkpoint_cut_off_is_named_and_the_one_before_is_used(data, whole, tmp_path, capsys):
+DAMAGES = {
+    "cut off": lambda content: content[:-1000],
+    "the first bytes zeroed": lambda content: bytes(300) + content[300:],
+    "the middle zeroed": lambda content: (
+        content[: len(content) // 2] + bytes(3000) + content[len(content) // 2 + 3000 :]
+    ),
+    "empty": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(damage, data, whole, tmp_path, capsys):
     run = copied(whole / "train_depth", tmp_path / "run")
     last = run / "checkpoints" / "000000012.pt"
-    last.write_bytes(last.read_bytes()[:-1000])
+    last.write_bytes(DAMAGES[damage](last.read_bytes()))
     train(train_depth, data, run, **SHORT)
     assert f"{last}: is not a whole checkpoint, going back to the one before\n" in capsys.readouterr().out
     assert_same(run, whole / "train_depth")
@@ -146,9 +157,21 @@ def test_a_checkpoint_cut_off_does_not_outlive_whole_ones(data, tmp_path):
 def test_other_options_are_named(data, whole, tmp_path, recipe: ModuleType, change, flag):
     run = copied(whole / recipe.__name__, tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match=rf"checkpoints/000000012.pt: is of a run with {flag} .*, got .*; resume with"):
+    message = rf"checkpoints/000000012.pt: was created with {flag} .*, got {flag} .*; resume with the same options"
+    with pytest.raises(ValueError, match=message):
         train(recipe, data, run, **SHORT, **change)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_the_precision_is_that_of_the_start(data, tmp_path, monkeypatch):
+    """auto is written as what it stood for; where it stands for another one, the run is refused."""
+    monkeypatch.setattr("depthaware.training.precision.best_dtype", lambda device: torch.float32)
+    train(train_depth, data, tmp_path, images=2, precision="auto")
+    assert json.loads((tmp_path / "options.json").read_text())["precision"] == "float32"
+    train(train_depth, data, tmp_path, images=2, precision="float32")
+    monkeypatch.setattr("depthaware.training.precision.best_dtype", lambda device: torch.bfloat16)
+    with pytest.raises(ValueError, match="was created with --precision float32, got --precision bfloat16; resume with"):
+        train(train_depth, data, tmp_path, images=2, precision="auto")
 
 
 def test_more_threads_and_other_intervals_are_no_other_options(data, whole, tmp_path):
@@ -160,7 +183,7 @@ def test_more_threads_and_other_intervals_are_no_other_options(data, whole, tmp_
 @pytest.mark.parametrize(
     "content, message",
     [
-        (lambda whole: torch.load(whole / "train_depth/checkpoints/000000012.pt"), "is of a run with --"),
+        (lambda whole: torch.load(whole / "train_depth/checkpoints/000000012.pt"), "was created with --"),
         (lambda _: {"weights": torch.ones(1)}, "is no checkpoint of a training run"),
         (lambda _: [torch.ones(1)], "expected a checkpoint \\(a dict\\), found a list"),
     ],

@@ -194,5 +194,10 @@ def fill_page(page: str, found: Mapping[str, Any]) -> str:
     Args:
         page: text with the two comments.
         found: results of the ablation.
+
+    Raises:
+        ValueError: if the page lacks the comments.
     """
+    if not _BLOCK.search(page):
+        raise ValueError("page: expected the comments <!-- tables --> and <!-- end -->, found none")
     return _BLOCK.sub(lambda match: f"{match[1]}\n{table(found)}\n\n{match[2]}", page)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .stage1 import DepthStep as DepthStep
     from .stage2 import GeneratorStep as GeneratorStep
 
-# Imported when first used: ``--help`` and mistakes in options need no PyTorch.
+# Imported when first used, so that `depthaware.training.options` alone imports no PyTorch.
 _HOMES = {"EMA": "ema", "DepthStep": "stage1", "GeneratorStep": "stage2", "Run": "run", "RunOptions": "run_options"}
 __all__ = ["EMA", "DepthStep", "GeneratorStep", "Run", "RunOptions"]
 

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from .._optional import require
+
 Options = TypeVar("Options")
 
 _KINDS = {str: "a string", int: "a whole number", float: "a number"}
@@ -65,10 +67,7 @@ def parse(options: type[Options], description: str | None = None, args: Sequence
     Raises:
         ValueError: one line that names the flag, the value found, and the values expected.
     """
-    try:
-        import tyro
-    except ImportError as error:
-        raise ImportError('the command line needs tyro: pip install "depthaware[train]"') from error
+    tyro = require("tyro", "train")
     words = list(sys.argv[1:] if args is None else args)
     box = io.StringIO()
     parsed: Any
@@ -80,10 +79,9 @@ def parse(options: type[Options], description: str | None = None, args: Sequence
             raise
         raise ValueError(_reason(options, box.getvalue(), words)) from None
     if unknown:
-        close = difflib.get_close_matches(unknown[0], _flags(options), 1)
-        raise ValueError(f"unknown option {unknown[0]}" + (f", expected {close[0]}?" if close else ", see --help"))
+        raise ValueError(_unknown(options, unknown[0], words))
     for flag, field in _flags(options).items():
-        if getattr(parsed, field.name) is None and "hint" in field.metadata:
+        if getattr(parsed, field.name) in (None, "") and "hint" in field.metadata:
             raise ValueError(f"{flag}: expected {field.metadata['help']}, got none; {field.metadata['hint']}")
     return options(**vars(parsed))
 
@@ -103,8 +101,7 @@ def check_choices(options: Any) -> None:
 
 def _parser(options: type) -> type:
     """The same fields, annotated as tyro expects them."""
-    import tyro
-
+    tyro = require("tyro", "train")
     fields = []
     for field in dataclasses.fields(options):
         kind, default = get_type_hints(options)[field.name], field.default
@@ -149,6 +146,17 @@ def _reason(options: type, box: str, words: Sequence[str]) -> str:
     value = _value(flag, words)
     dashes = f"; write {flag}=VALUE for a value that begins with -" if value and value.startswith("-") else ""
     return f"{flag}: expected {expected}, got {'none' if value is None else repr(value)}{dashes}"
+
+
+def _unknown(options: type, word: str, words: Sequence[str]) -> str:
+    """One line for a word that is no option, or the value of a flag that takes none."""
+    kinds = get_type_hints(options)
+    for flag, field in _flags(options).items():
+        for spelling in (flag, flag.replace("--", "--no-", 1)):
+            if kinds[field.name] is bool and f"{spelling}={word}" in words:
+                return f"{spelling}: expected no value, got {word!r}"
+    close = difflib.get_close_matches(word, _flags(options), 1)
+    return f"unknown option {word}, " + (f"expected {close[0]}?" if close else "see --help")
 
 
 def _value(flag: str, words: Sequence[str]) -> str | None:

@@ -4,6 +4,7 @@ A run that was interrupted ends as if it had not been: all random numbers follow
 seen so far, and whatever was written after the last checkpoint is written again.
 """
 
+import dataclasses
 import hashlib
 import math
 import time
@@ -19,9 +20,9 @@ from torch.utils.data import Dataset
 
 from .._optional import require
 from ..data.pairs import Clips, batches
-from ..inference.optimization import best_dtype
 from ..pretrained.hub import upload
 from .optimizer import trainable
+from .precision import resolved_precision
 from .run_folder import RunFolder
 from .run_options import RunOptions, check
 from .synced_norm import synchronize_batch_norms
@@ -48,7 +49,7 @@ class Run:
         options: of the recipe, with all values resolved: they are written to options.json.
 
     Attributes:
-        options: as given.
+        options: as given, with the precision that "auto" stands for on this device.
         folder: the files of the run.
         device: of this process.
         main: whether this is the main process.
@@ -60,6 +61,7 @@ class Run:
 
     def __init__(self, options: Any) -> None:
         check(options)
+        options = dataclasses.replace(options, precision=resolved_precision(options))
         torch.manual_seed(options.seed)
         torch.set_num_threads(options.threads)
         self.options, self.folder, self.start = options, RunFolder(options), time.monotonic()
@@ -240,8 +242,7 @@ def _accelerator(options: RunOptions) -> Any:
     require("tensorboard", "train")
     accelerate = require("accelerate", "train")
     cpu = options.cpu or not torch.cuda.is_available()
-    native = best_dtype(torch.device("cpu" if cpu else "cuda")) == torch.bfloat16
-    mixed = "bf16" if options.precision == "bfloat16" or (options.precision == "auto" and native) else "no"
+    mixed = "bf16" if options.precision == "bfloat16" else "no"
     # Every process computes the same batch-norm statistics, so that no buffers need to be sent.
     distributed = accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)
     return accelerate.Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[distributed])

@@ -19,6 +19,7 @@ import torch
 
 from ..media.atomic import whole_file
 from ..media.image import write_image
+from ..media.resume import check_same_options
 from ..pretrained import checkpoint
 from .run_options import RESUMABLE, RunOptions
 
@@ -48,7 +49,7 @@ class RunFolder:
         for part in self.path.rglob(".saving-*"):
             shutil.rmtree(part)
         for path in self.checkpoints():
-            if int(path.stem) > images:  # cut off; it would be taken for a newer one than those to come
+            if int(path.stem) > images:  # not whole; it would be taken for a newer one than those to come
                 path.rename(path.with_suffix(".broken"))
         with whole_file(self.path / "options.json") as part:
             part.write_text(json.dumps(dataclasses.asdict(self.options), indent=2) + "\n")
@@ -99,7 +100,7 @@ class RunFolder:
         Args:
             states: as in `save`.
             clips: as in `save`.
-            say: called with a line for each checkpoint that is skipped because it was cut off.
+            say: called with a line for each checkpoint that is skipped because it was cut off or damaged.
 
         Returns:
             Its number of images, or 0 where there is no checkpoint.
@@ -108,13 +109,13 @@ class RunFolder:
             ValueError: if it is of a run with other options or clips, or of another recipe.
         """
         for path in reversed(self.checkpoints()):
-            if not zipfile.is_zipfile(path):  # the directory of a zip file stands at its end
+            if not _is_whole(path):
                 say(f"{path}: is not a whole checkpoint, going back to the one before")
                 continue
             content = checkpoint.load(path)
             if not {"images", "options"} <= content.keys():
                 raise ValueError(f"{path}: is no checkpoint of a training run")
-            self._compare(path, content["options"])
+            check_same_options(str(path), content["options"], self._fixed(), flags=True)
             if content.get("clips") != clips:
                 raise ValueError(
                     f"{path}: is of a run on other clips than those of --data {self.options.data}; "
@@ -131,13 +132,14 @@ class RunFolder:
     def _fixed(self) -> dict[str, Any]:
         return {name: value for name, value in dataclasses.asdict(self.options).items() if name not in RESUMABLE}
 
-    def _compare(self, path: Path, found: Mapping[str, Any]) -> None:
-        for name, value in self._fixed().items():
-            if name not in found or found[name] != value:
-                raise ValueError(
-                    f"{path}: is of a run with --{name.replace('_', '-')} {found.get(name)!r}, got {value!r}; "
-                    "resume with that run's options, or choose another --output"
-                )
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a checkpoint, which is a zip file, has all its bytes as they were written, by their checksums."""
+    with open(path, "rb") as file:
+        try:
+            return zipfile.ZipFile(file).testzip() is None
+        except Exception:  # damage raises nearly any type
+            return False
 
 
 def _forget(path: Path, images: int) -> None:

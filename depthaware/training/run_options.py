@@ -1,13 +1,14 @@
 """Options that both stages of training have in common."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .options import check_choices, option, required
 
-HOW_TO_GET_CLIPS = "examples/prepare_clips.py makes one from raw videos, see docs/data.md"
+HOW_TO_GET_CLIPS = "make clips of your own videos with the recipe prepare_clips.py of depthaware"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class RunOptions:
     clip: float = option(10.0, "largest norm of the gradient; 0 for any")
     ema: float = option(0.998, "decay per step of the exponential moving average of the weights")
     precision: Literal["auto", "bfloat16", "float32"] = option(
-        "auto", "compute dtype of the networks; auto is bfloat16 on devices with native support, else float32"
+        "auto",
+        "compute dtype of the networks; auto is bfloat16 on devices with native support, else float32, and a run is "
+        "resumed with the dtype that it was started with",
     )
     seed: int = option(0, "seed of initial weights, samples and augmentation")
     hold_out: int = option(8, "identities of the train split that are kept for validation")
@@ -53,15 +56,42 @@ RESUMABLE = {
 RESUMABLE |= {"cpu", "dry_run", "push_to_hub"}
 
 
-def at_least_one(options: RunOptions, *names: str) -> None:
-    """Check that these options are positive.
+# Ranges of options of all recipes, by name.
+_COUNTS = "images batch accumulate log_every sample_every checkpoint_every keep threads every candidates num_keypoints"
+_RANGES: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
+    (f"{_COUNTS} size motion_size max_gap image_scales disparity_scales", "at least 1", lambda x: x >= 1),
+    ("clip cache_gb min_motion workers hold_out detector_images", "at least 0", lambda x: x >= 0),
+    ("focal near far", "more than 0", lambda x: x > 0),
+    ("ema", "at least 0 and less than 1", lambda x: 0 <= x < 1),
+)
+
+
+def check_ranges(options: Any) -> None:
+    """Check the numbers among the options of a recipe, except those that are None.
 
     Raises:
-        ValueError: that names the first one which is not.
+        ValueError: that names the first option which is out of range, and its range.
     """
-    for name in names:
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, got {getattr(options, name)}")
+    for names, expected, fits in _RANGES:
+        for name in names.split():
+            value = getattr(options, name, None)
+            if value is not None and not fits(value):
+                raise ValueError(f"--{name.replace('_', '-')}: expected {expected}, got {value}")
+
+
+def check_output(output: str) -> None:
+    """Check that a folder exists or can be created, and can be written to.
+
+    Raises:
+        ValueError: if not.
+    """
+    folder = Path(output).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output {output}: is a file, expected a folder")
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"--output {output}: {folder} cannot be written to")
 
 
 def check(options: RunOptions) -> None:
@@ -71,14 +101,7 @@ def check(options: RunOptions) -> None:
         ValueError: if a value is out of range, or the output folder cannot be written.
     """
     check_choices(options)
-    at_least_one(options, "images", "batch", "accumulate", "log_every", "sample_every", "checkpoint_every", "keep")
-    at_least_one(options, "threads")
+    check_ranges(options)
     if options.images < options.batch:
         raise ValueError(f"--images {options.images}: expected at least a --batch of {options.batch}")
-    folder = Path(options.output).absolute()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output {options.output}: is a file, expected a folder")
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"--output {options.output}: {folder} cannot be written to")
+    check_output(options.output)

@@ -93,8 +93,12 @@ def load_depth(model: DaGAN, folder: Path, flag: str = "--depth ") -> None:
     """
     assert model.depth_net is not None
     load_network(model.depth_net, folder / "depth.safetensors", flag)
-    stage1 = json.loads((folder / "options.json").read_text())
-    model.config["depth_range"] = [stage1["near"], stage1["far"]]
+    try:
+        stage1 = json.loads((folder / "options.json").read_text())
+        model.config["depth_range"] = [stage1["near"], stage1["far"]]
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        expected = "expected a folder of train_depth.py, found no options.json with near and far"
+        raise ValueError(f"{flag}{folder}: {expected}") from error
 
 
 def freeze_depth(model: DaGAN) -> None:

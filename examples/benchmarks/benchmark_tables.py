@@ -1,12 +1,15 @@
-"""Put the figures of `benchmark.py` into docs/benchmarks.md, between the comments that name their files.
+"""Put the results of `benchmark.py` into docs/benchmarks.md, between the comments that name their files.
 
 python examples/benchmarks/benchmark_tables.py
 """
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from depthaware.training.options import option, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BLOCK = re.compile(r"<!-- tables: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -19,6 +22,18 @@ HEADS = {
     "gigaflop": "GFLOP a frame",
     "share": "share of the peak rate",
 }
+
+
+@dataclass(frozen=True)
+class Options:
+    """The page that is filled in."""
+
+    page: str | None = option(None, "page beside the JSON files; docs/benchmarks.md of the checkout if not given")
+
+
+def main(options: Options) -> None:
+    page = PAGE if options.page is None else Path(options.page)
+    page.write_text(filled(page.read_text(), page.parent))
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -53,11 +68,11 @@ def shown(column: str, value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def filled(page: str) -> str:
-    """Replace every block of the page by the tables of its file."""
+def filled(page: str, folder: Path = PAGE.parent) -> str:
+    """Replace every block of the page by the tables of its file in a folder."""
 
     def block(match: re.Match[str]) -> str:
-        file = PAGE.parent / match[1]
+        file = folder / match[1]
         if not file.exists():
             return match[0]
         found = json.loads(file.read_text())
@@ -67,4 +82,4 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
+    run(main, Options, __doc__)

@@ -1,8 +1,6 @@
 """Measure CPU seconds from process start to a result: importing PyTorch, --help, a wrong path, the first frame.
 
-```bash
-python examples/benchmarks/measure_startup.py
-```
+    python examples/benchmarks/measure_startup.py
 
 CPU time rather than wall time, so that other processes on the machine matter little. The smallest of several runs.
 """
@@ -11,9 +9,11 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-RUNS = 5
+from depthaware.training.options import option, run
+
 CLI = ["-m", "depthaware.cli"]
 FIRST_FRAME = """
 from importlib.resources import files
@@ -30,6 +30,13 @@ COMMANDS = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """Effort of the measurement."""
+
+    runs: int = option(5, "processes of each kind, of which the fastest counts")
+
+
 def cpu_seconds(arguments: list[str]) -> float:
     """User and system time of one Python process on one thread."""
 
@@ -44,9 +51,11 @@ def cpu_seconds(arguments: list[str]) -> float:
     return children() - before
 
 
-def main() -> None:
+def main(options: Options) -> None:
+    if options.runs < 1:
+        raise ValueError(f"--runs: expected at least 1, got {options.runs}")
     assert not Path("missing.png").exists()
-    rounds = [{name: cpu_seconds(command) for name, command in COMMANDS.items()} for _ in range(RUNS)]
+    rounds = [{name: cpu_seconds(command) for name, command in COMMANDS.items()} for _ in range(options.runs)]
     seconds = {name: min(times[name] for times in rounds) for name in COMMANDS}
     for name, value in seconds.items():
         print(f"{name:16} {value:5.2f} s")
@@ -54,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, Options, __doc__)
