@@ -8,6 +8,10 @@ import torch
 
 from depthaware import DaGAN
 
+# The first backward pass of a process decides whether autograd has threads, which no forked process could use: after
+# torch.export it starts some, before it none.
+torch.zeros(1, requires_grad=True).sum().backward()
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers that each use all cores get in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
