@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..evaluation import Clip, ClipReader, list_clips
 from ..media.image import find_images, read_image
+from .clip_reader import Clip, ClipReader, list_clips
 from .frames import VideoIndex, crop_square, index_video, read_frames
 from .shards import ShardIndex, find_shards, index_shards
 
@@ -25,7 +25,7 @@ class Clips:
     same frames.
 
     Args:
-        data: folder as in [`list_clips`][depthaware.evaluation.list_clips]: videos, folders of frames, or manifest.csv.
+        data: folder as in [`list_clips`][depthaware.data.list_clips]: videos, folders of frames, or manifest.csv.
             Or WebDataset tars, see [`index_shards`][depthaware.data.index_shards]: a folder of them, or a pattern like
             ``shards/*.tar``. It may be any URL that fsspec supports (``https://``, ``s3://``, ...); each clip is then
             fetched as a range of bytes.

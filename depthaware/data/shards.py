@@ -12,9 +12,8 @@ from typing import IO, BinaryIO, NamedTuple
 
 from fsspec.core import url_to_fs
 
-from ..evaluation import Clip
-from ..evaluation.clip_reader import MANIFEST
 from ..media.formats import VIDEO_SUFFIXES
+from .clip_reader import MANIFEST, Clip
 
 Metadata = dict[str, object]  # content of the JSON beside a clip
 

@@ -1,7 +1,7 @@
 """Model evaluation against two baselines: the copied source and the driving frame itself."""
 
 from .. import submodules
-from .clip_reader import Clip, ClipReader, list_clips
+from ..data.clip_reader import Clip, ClipReader, list_clips
 from .folder import Report, evaluate_to_folder
 from .metric_specs import METRICS, Features, MetricSpec, Scorer
 from .pairs import BUNDLED, Failure, Pair, PairList, cross_identity, read_pairs, same_identity

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..dagan import DaGAN
+from ..data.clip_reader import ClipReader
 from ..media.atomic import whole_file
 from ..media.video import Progress
 from ..metrics import FID
 from ..pretrained.fingerprint import fingerprint
-from .clip_reader import ClipReader
 from .metric_specs import Extractor, Scorer
 from .pairs import PairList, unite_names
 from .report import Score, Summary, summarize, write_json, write_markdown

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..dagan import DaGAN, SourceEncoding
+from ..data.clip_reader import ClipReader
 from ..keypoints import transfer_motion
 from ..metrics import FID
-from .clip_reader import ClipReader
 from .metric_specs import Extractor, Features, Scorer
 from .pairs import Pair, unite_names
 
