@@ -31,7 +31,7 @@ from depthaware.media.resume import check_same_options
 from depthaware.media.video import read_video
 from depthaware.training.ema import EMA
 from depthaware.training.optimizer import warmup_cosine
-from depthaware.training.options import check_choices, option, run
+from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.precision import resolved_precision
 from depthaware.training.run import Run
 from depthaware.training.run_options import HOW_TO_GET_CLIPS, RunOptions, check, check_ranges
@@ -397,4 +397,4 @@ def write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

@@ -52,7 +52,7 @@ from depthaware.data.prepare.raw_videos import clip_prefix
 from depthaware.media.atomic import whole_file
 from depthaware.media.resume import check_same_options
 from depthaware.media.video import Video, read_video
-from depthaware.training.options import option, required, run
+from depthaware.training.options import option, required, run_recipe
 
 FREE = ("data", "output", "workers", "shards", "dry_run")  # options that may change when an output is resumed
 
@@ -277,4 +277,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

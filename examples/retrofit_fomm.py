@@ -17,7 +17,7 @@ from depthaware import DaGAN
 from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.losses import RandomTransform, equivariance_loss
 from depthaware.retrofit.fomm import Retrofitted, keypoints, load_fomm, retrofit, save_retrofit
-from depthaware.training.options import option, required, run
+from depthaware.training.options import option, required, run_recipe
 from depthaware.training.run_options import HOW_TO_GET_CLIPS, check_output, check_ranges
 from depthaware.training.stage2 import pyramid_error
 
@@ -129,4 +129,4 @@ def quality(kp_detector: nn.Module, generator: nn.Module, options: Options) -> s
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

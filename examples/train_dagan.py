@@ -27,7 +27,7 @@ from depthaware.pretrained.hub import CARD, CONFIG, WEIGHTS
 from depthaware.training.ema import EMA
 from depthaware.training.frozen_features import frozen_features
 from depthaware.training.optimizer import warmup_cosine
-from depthaware.training.options import check_choices, option, run
+from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.presets import preset_option, with_preset
 from depthaware.training.run import Run
 from depthaware.training.run_options import RESUMABLE, RunOptions, check_ranges
@@ -287,4 +287,4 @@ generated.
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

@@ -20,7 +20,7 @@ from depthaware.losses import flip_consistency_loss, self_supervised_depth_loss
 from depthaware.media.image import to_uint8
 from depthaware.training.ema import EMA
 from depthaware.training.optimizer import trainable, warmup_cosine
-from depthaware.training.options import check_choices, option, run
+from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.presets import preset_option, with_preset
 from depthaware.training.run import Run
 from depthaware.training.run_options import RunOptions, check_ranges
@@ -204,4 +204,4 @@ def validate(run: Run, images: int, model: DepthStep, triples: tuple[Tensor, ...
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

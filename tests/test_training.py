@@ -261,7 +261,7 @@ def ends(recipe, monkeypatch, capsys, *flags: object) -> str:
     )
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
-        options.run(recipe.main, recipe.Options, "")
+        options.run_recipe(recipe.main, recipe.Options, "")
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
@@ -369,7 +369,7 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_with(recipe, room, data, tmp
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         monkeypatch.setattr(options, "parse", lambda *_: None)
-        options.run(lambda _: train(recipe, data, tmp_path, checkpoint_every=2), recipe.Options, "")
+        options.run_recipe(lambda _: train(recipe, data, tmp_path, checkpoint_every=2), recipe.Options, "")
 
     assert in_processes(1, work) == [2]
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error")]

@@ -176,7 +176,7 @@ def launch(recipe: Any, monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
     fresh()
     handlers = {number: signal.getsignal(number) for number in TAKEN}
     try:
-        elastic_launch(config, options.run)(recipe.main, recipe.Options, "")
+        elastic_launch(config, options.run_recipe)(recipe.main, recipe.Options, "")
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from depthaware.training.options import option, parse, required, run
+from depthaware.training.options import option, parse, required, run_recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ WRONG = {
 def test_a_mistake_is_one_line(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["recipe", *words.split()])
     with pytest.raises(SystemExit) as end:
-        run(print, Options, None)
+        run_recipe(print, Options, None)
     assert end.value.code == 2
     assert capsys.readouterr() == ("", f"error: {WRONG[words]}\n")
 
@@ -90,7 +90,7 @@ def test_errors_end_with_one_line_and_a_code(raised, code, line, monkeypatch, ca
 
     monkeypatch.setattr(sys, "argv", ["recipe", "--data=x"])
     with pytest.raises(SystemExit) as end:
-        run(main, Options, None)
+        run_recipe(main, Options, None)
     assert end.value.code == code and capsys.readouterr().err == line + "\n"
 
 

@@ -42,7 +42,7 @@ def required(help: str, hint: str) -> Any:
     return dataclasses.field(metadata={"help": help, "hint": hint})
 
 
-def run(main: Callable[[Options], object], options: type[Options], description: str | None) -> None:
+def run_recipe(main: Callable[[Options], object], options: type[Options], description: str | None) -> None:
     """Parse the command line and call `main`; exit code 2 and one line for wrong input, 130 after Ctrl-C.
 
     Args:

@@ -38,7 +38,7 @@ from depthaware.inference import animate_to_file
 from depthaware.inference.optimization import best_dtype, fold_batch_norms, use_phases
 from depthaware.media.image import fit_square
 from depthaware.media.video import write_video
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 MEDIA = files("depthaware") / "assets"
 Table = dict[str, dict[str, float]]
@@ -294,4 +294,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BLOCK = re.compile(r"<!-- tables: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -82,4 +82,4 @@ def filled(page: str, folder: Path = PAGE.parent) -> str:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

@@ -17,7 +17,7 @@ from measurement import release_memory, resident, restart_peak
 from torch import Tensor
 
 from depthaware import CrossModalAttention
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 
 class PlainAttention(CrossModalAttention):
@@ -88,4 +88,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

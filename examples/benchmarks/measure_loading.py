@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from depthaware.data import Clips, FramePairs, FrameTriples, batches
-from depthaware.training.options import option, required, run
+from depthaware.training.options import option, required, run_recipe
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

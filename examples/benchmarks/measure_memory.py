@@ -15,7 +15,7 @@ from pathlib import Path
 
 from measurement import write_long_video
 
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 TARGET = 1.1
 
@@ -58,4 +58,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

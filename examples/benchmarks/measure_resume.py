@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 
 from depthaware.pretrained import checkpoint
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 
 @dataclass(frozen=True)
@@ -104,4 +104,4 @@ def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

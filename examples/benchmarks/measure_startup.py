@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 CLI = ["-m", "depthaware.cli"]
 FIRST_FRAME = """
@@ -63,4 +63,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

@@ -19,7 +19,7 @@ from measurement import resident, write_long_video
 
 from depthaware import DaGAN, read_video
 from depthaware.inference import animate_to_file
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 from depthaware.training.stage2 import new_model
 
 TARGET = 1.05
@@ -68,4 +68,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

@@ -14,7 +14,7 @@ from torch import Tensor
 import depthaware
 from depthaware.extractors import available, load
 from depthaware.media.video import read_video
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

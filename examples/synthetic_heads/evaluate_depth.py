@@ -24,7 +24,7 @@ from depthaware.data import read_clip
 from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import disparity_to_depth
 from depthaware.media.image import to_uint8, write_image
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 from depthaware.training.stage1 import NETWORKS
 
 
@@ -180,4 +180,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

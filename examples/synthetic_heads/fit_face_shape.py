@@ -16,7 +16,7 @@ from torch import Tensor
 from depthaware.data import Clips
 from depthaware.extractors import load
 from depthaware.extractors.head_pose import STABLE
-from depthaware.training.options import option, required, run
+from depthaware.training.options import option, required, run_recipe
 
 # Left and right exchanged.
 MIRROR = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
@@ -87,4 +87,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)

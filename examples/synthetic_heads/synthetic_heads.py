@@ -33,7 +33,7 @@ from torch import Tensor
 
 from depthaware.geometry import pose_matrix
 from depthaware.media.atomic import whole_file
-from depthaware.training.options import option, run
+from depthaware.training.options import option, run_recipe
 
 RATE = 25
 
@@ -197,4 +197,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    run_recipe(main, Options, __doc__)
