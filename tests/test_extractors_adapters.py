@@ -12,6 +12,7 @@ from test_head_pose import turned_face
 from torch import Tensor
 
 from depthaware import extractors
+from depthaware._optional import require
 from depthaware.extractors import available, load
 
 needs_dlib = pytest.mark.skipif(
@@ -201,3 +202,10 @@ def test_unknown_names_are_refused_with_the_known_ones():
         load("gaze")
     with pytest.raises(ValueError, match="extractor of identity: expected one of dlib, facenet, insightface, got 'me'"):
         load("identity", "me")
+
+
+def test_a_package_that_is_installed_but_broken_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken_package.py").write_text("from os import nothing_of_that_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"^broken_package is installed but cannot be imported: cannot import name"):
+        require("broken_package", "eval")

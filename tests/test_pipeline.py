@@ -318,9 +318,9 @@ def test_depth_of_a_video_is_that_of_its_frames(tiny_model, clip, written):
 
 def test_gray_of_a_batch_is_that_of_its_images(tiny_model):
     paint = gray_painter(tiny_model, SOURCE)
-    pictures = np.stack([draw_image(i, (64, 64)) for i in range(3)])
-    one_by_one = torch.cat([paint(image) for image in pictures])
-    torch.testing.assert_close(paint(from_pixels(torch.from_numpy(pictures))), one_by_one, atol=1e-5, rtol=0)
+    images = np.stack([draw_image(i, (64, 64)) for i in range(3)])
+    one_by_one = torch.cat([paint(image) for image in images])
+    torch.testing.assert_close(paint(from_pixels(torch.from_numpy(images))), one_by_one, atol=1e-5, rtol=0)
 
 
 class Broken(Exception):
