@@ -1,6 +1,8 @@
 """The image to be animated: its faces, their squares, and the way back into the image."""
 
+import os
 import warnings
+from ..faces.face import roll
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -41,7 +43,7 @@ class Source:
             self.crops, self.squares = [], fit_square(image, size, "crop" if options.fit == "face" else options.fit)
             return
         self._image = to_array(image)
-        self.crops = [whole_image(face_crop(face), self._image.shape) for face in self.faces]
+        self.crops = [whole_image(face_crop(face, factor=float(os.environ.get('F',2.0)), lift=float(os.environ.get('L',.11)), upright=abs(roll(face))<float(os.environ.get('T',9))), self._image.shape) for face in self.faces]
         self.squares = torch.cat([to_tensor(crop.read(self._image, size)) for crop in self.crops])
 
     @property
