@@ -150,9 +150,8 @@ def main(options: Options) -> None:
                 keep(options, f"{path.stem}_{tilt:g}", image)
     if not total:
         raise ValueError(f"--data: expected a folder of images and videos, found none in {options.data}")
-    print(
-        f"found: {found} of {total} ({found / total:.1%}), {alarms} false alarms beside them, {seconds / total:.3f} s each"
-    )
+    print(f"found: {found} of {total} ({found / total:.1%}), {alarms} false alarms beside them")
+    print(f"time of one thread: {seconds / total:.3f} s an image")
     wrong = 0
     for number in range(options.faceless):
         image = np.array(faceless(np.random.default_rng([options.seed, number]), number))
