@@ -12,6 +12,7 @@ from .views import Network, View, around, look, whole
 # Longer side of the image in network pixels at each level of the search, and the evidence that a face needs there:
 # the more places are searched, the more of them look like a face. Chosen on faces and clutter by measure_faces.py.
 _LEVELS = ((128, 0.5), (64, 0.5), (384, 0.7), (1152, 0.74), (2304, 0.74))
+_SMALLEST = 20  # network pixels: a face that is nearly always found
 _PROPOSED = 0.4  # score from which on a second look is taken
 _CLEAR = 0.7  # score from which on none is needed at the first two levels
 _LARGE = 32  # network pixels from which on the place of a face needs no close-up
@@ -22,16 +23,17 @@ class BlazeFaceDetector:
     """A [`FaceDetector`][depthaware.faces.FaceDetector] whose weights are part of the package.
 
     BlazeFace's short-range network searches the image at growing resolution until it finds a face: at the end the
-    longer side has 2304 pixels, and a face 20 of them. A face that is unclear or found late is looked at again in
+    longer side has 2304 pixels, of which a face needs 20. A face that is unclear or found late is looked at again in
     close-ups, by the full-range network too. Everything runs on the CPU.
 
     Args:
         all_sizes: search at every resolution, for small faces beside large ones too; takes as long as an image
             without a face.
+        smallest: side of the smallest face worth finding, in pixels: the search ends where it would have been found.
     """
 
-    def __init__(self, *, all_sizes: bool = False) -> None:
-        self.all_sizes = all_sizes
+    def __init__(self, *, all_sizes: bool = False, smallest: float = 0) -> None:
+        self.all_sizes, self.smallest = all_sizes, smallest
 
     def __call__(self, images: Sequence[Image]) -> list[list[Face]]:
         """Find the faces in images.
@@ -50,17 +52,19 @@ class BlazeFaceDetector:
                 raise ValueError(f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}")
         found: list[list[Face]] = [[] for _ in images]
         for side, evidence in _LEVELS:
-            chosen = [
-                i
-                for i, image in enumerate(images)
-                if (self.all_sizes or not found[i]) and (side <= 128 or side < 2 * max(image.shape))
-            ]
+            open_ones = [i for i in range(len(images)) if self.all_sizes or not found[i]]
+            chosen = [i for i in open_ones if self._is_worth(side, max(images[i].shape))]
             views = [whole(images[i], side) for i in chosen]
             proposed = look([images[i] for i in chosen], views, _PROPOSED)
             for i, view, faces in zip(chosen, views, proposed, strict=True):
                 kept = [_confirm(images[i], face, view, side, evidence) for face in faces]
                 found[i] = merge(found[i] + [face for face in kept if face])
         return [sorted(faces, key=lambda face: -float(area(face.box))) for faces in found]
+
+    def _is_worth(self, side: int, longer: int) -> bool:
+        """Return False if an image would be enlarged by 2, or if coarser levels show all that is wanted."""
+        coarser = max((other for other, _ in _LEVELS if other < side), default=0)
+        return side <= 128 or (side < 2 * longer and _SMALLEST * longer > self.smallest * coarser)
 
 
 def _confirm(image: Image, face: Face, view: View, side: int, evidence: float) -> Face | None:

@@ -2,7 +2,7 @@
 
     npm pack @mediapipe/face_detection   # makes a .tgz
     pip install ai-edge-litert
-    python examples/benchmarks/convert_face_detector.py --package mediapipe-face_detection-0.4.1657300184.tgz --images FOLDER
+    python examples/benchmarks/convert_face_detector.py --package mediapipe-face_detection-*.tgz --images FOLDER
 
 With `--images`, both graphs and both networks look at up to 50 of the images, and the largest difference is printed.
 Without `--output` nothing is written, and the bundled weights are checked.

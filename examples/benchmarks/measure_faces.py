@@ -126,7 +126,7 @@ def paste(rng: np.random.Generator, face: Image, tilt: float, options: Options) 
 
 def make_detector(name: str) -> FaceDetector:
     if name == "dlib":
-        from depthaware.faces.dlib_detector import DlibFaceDetector
+        from depthaware.faces import DlibFaceDetector
 
         return DlibFaceDetector()
     return BlazeFaceDetector()
