@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from measure_memory import TARGET, peak_megabytes
 
 from depthaware.inference import AnimateOptions, Animator, animate, animate_to_file
-from depthaware.inference.animator import nearest_pose
+from depthaware.inference.motion import pose_distance
 from depthaware.inference.depth_maps import depth_to_file, estimate_disparity, gray_painter, point_cloud
 from depthaware.keypoints import Keypoints, transfer_motion
 from depthaware.media.image import fit_square, read_image, to_uint8, write_image

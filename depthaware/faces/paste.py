@@ -1,15 +1,19 @@
 """Generated squares back into the image from which they were cropped, without a seam."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-from ..media.image import Image
 from .crop import Crop
+
+if TYPE_CHECKING:  # reading images needs PyTorch
+    from ..media.image import Image
 
 FEATHER = 0.12
 """Width of the border over which a square fades into the image, in sides of the square."""
@@ -57,7 +61,7 @@ class _Spot(NamedTuple):
         shift = _robust_mean(self.colors - patch[self.border])
         matched = Pillow.fromarray(np.clip(np.rint(patch + shift), 0, 255).astype(np.uint8))
         below = Pillow.fromarray(np.ascontiguousarray(image[self.rows, self.columns]))
-        image[self.rows, self.columns] = Pillow.composite(self._enlarge(matched), below, self.mask)
+        image[self.rows, self.columns] = np.asarray(Pillow.composite(self._enlarge(matched), below, self.mask))
 
     def _enlarge(self, patch: Pillow.Image) -> Pillow.Image:
         """Resample the square at the pixels of the image."""
@@ -115,7 +119,7 @@ def _visible_sides(crop: Crop, size: tuple[int, int]) -> Iterator[tuple[int, int
                 yield axis, sign
 
 
-def _inside(points: Floats, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _inside(points: Floats, size: tuple[int, int]) -> Any:
     """Tell which points (..., 2) lie in an image of `size`."""
     return ((points >= -0.5) & (points <= np.array(size[::-1]) - 0.5)).all(-1)
 
