@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING
 from ..pretrained.locate import find_local
 
 if TYPE_CHECKING:
+    import torch
+
     from ..dagan import DaGAN
+    from ..media.image import Image
 
 
 def add_model(parser: ArgumentParser) -> None:
     """Declare the options of the model and its device."""
     parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
+    add_device(parser)
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Declare the device."""
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda if there is one, else cpu)")
 
 
@@ -38,9 +46,15 @@ def check_weights(args: Namespace) -> None:
 
 def load_model(args: Namespace) -> "DaGAN":
     """Load the model chosen by the options of `add_model`, on its device."""
-    import torch
-
     from ..dagan import DaGAN
+
+    device = choose_device(args)
+    return DaGAN.from_pretrained(args.weights, revision=args.revision).to(device)
+
+
+def choose_device(args: Namespace) -> "torch.device":
+    """Return the device of the option of `add_device`, after a trial of it."""
+    import torch
 
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -48,7 +62,23 @@ def load_model(args: Namespace) -> "DaGAN":
             raise RuntimeError("known to PyTorch, not supported here")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: not available here, expected cpu, cuda, cuda:N or mps") from error
-    return DaGAN.from_pretrained(args.weights, revision=args.revision).to(name)
+    return torch.device(name)
+
+
+def read_still(path: str, index: int) -> "Image":
+    """Read an image, or frame number `index` of a video."""
+    from itertools import islice
+
+    from ..media.image import is_still, open_media, read_image
+    from ..media.video import read_video
+
+    if Path(path).is_file():
+        with open_media(path) as container:
+            if is_still(container):
+                return read_image(path)
+    for frame in islice(read_video(path), index, None):
+        return frame.image
+    raise ValueError(f"{path}: expected a frame of the video, 0 to {read_video(path).frames - 1}, got {index}")
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

@@ -12,7 +12,6 @@ from .atomic import whole_file
 
 Image = npt.NDArray[np.uint8]
 
-FIGURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # Anchors of the color map "inferno" (S. van der Walt and N. Smith, CC0): dark = 0, bright = 1, even in lightness.
 _HEAT = ((0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10))
 _HEAT += ((249, 201, 50), (252, 255, 164))

@@ -1,0 +1,74 @@
+"""`depthaware attention`: maps of what the generator attends to."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from importlib.resources import files
+
+from ..media.atomic import check_output
+from ..media.formats import FIGURE_SUFFIXES
+from .common import add_model, check_input, check_weights, load_model, read_still
+
+_MEDIA = files("depthaware") / "assets"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    add_model(parser)
+    parser.add_argument("source", nargs="?", default=str(_MEDIA / "portrait.png"), help="portrait (default: bundled)")
+    driving = "image or video with the pose of the result (default: a bundled video)"
+    parser.add_argument("driving", nargs="?", default=str(_MEDIA / "driving.mp4"), help=driving)
+    points = "query points in pixels of SOURCE (default: eyes, nose and mouth of the face in it, and the background)"
+    parser.add_argument("--points", type=_point, nargs="+", metavar="X,Y", help=points)
+    parser.add_argument("--frame", type=int, default=0, metavar="N", help="of a driving video (default: %(default)s)")
+    over = "image under the maps: the source, where the weighted features come from, or the result (default: source)"
+    parser.add_argument("--over", choices=["source", "result"], default="source", help=over)
+    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
+    parser.add_argument("--output", default="attention.png", help=".png, .jpg or .webp (default: %(default)s)")
+
+
+def _point(text: str) -> tuple[float, float]:
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError as error:
+        raise ArgumentTypeError(f"expected x,y in pixels, such as 120,80, got {text!r}") from error
+    return x, y
+
+
+def check(args: Namespace) -> None:
+    """Refuse options and paths that cannot work, without PyTorch."""
+    check_output(args.output, FIGURE_SUFFIXES, (args.source, args.driving))
+    if args.frame < 0:
+        raise ValueError(f"--frame: expected the number of a frame, from 0, got {args.frame}")
+    for path in (args.source, args.driving):
+        check_input(path)
+    _check_points(args)
+    check_weights(args)
+
+
+def _check_points(args: Namespace) -> None:
+    """Refuse points outside of the image where Pillow can tell its size, which takes no PyTorch."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(args.source) as image:
+            turned = image.getexif().get(0x0112, 1) > 4  # orientation: on its side
+            width, height = image.size[::-1] if turned else image.size
+    except (UnidentifiedImageError, OSError):
+        return  # what is wrong with it is said by the reader
+    for x, y in args.points or ():
+        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+            raise ValueError(f"point {x:g},{y:g}: outside of {args.source}, which has {width} x {height} pixels")
+
+
+def run(args: Namespace) -> str:
+    """Draw the maps, and describe what was written."""
+    from ..inference.attention_maps import attention_maps, draw_attention, face_points
+    from ..media.image import read_image
+    from ..media.panels import write_figure
+
+    source, driving = read_image(args.source), read_still(args.driving, args.frame)
+    points = args.points or face_points(source)
+    maps = attention_maps(load_model(args), source, driving, points, fit=args.fit)
+    figure = draw_attention(maps, over=args.over)
+    write_figure(args.output, figure)
+    places = ", ".join(f"{number} at {x:.0f},{y:.0f}" for number, (x, y) in enumerate(points, start=1))
+    return f"{args.output}: {figure.shape[1]} x {figure.shape[0]}, query points {places}"
