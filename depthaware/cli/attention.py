@@ -2,10 +2,16 @@
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib.resources import files
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
-from .common import add_model, check_input, check_weights, load_model, read_still
+from .common import add_model, check_input, check_weights, load_model, read_media
+
+if TYPE_CHECKING:
+    from ..media.image import Image
+    from ..media.video import Video
 
 _MEDIA = files("depthaware") / "assets"
 
@@ -61,14 +67,26 @@ def _check_points(args: Namespace) -> None:
 
 def run(args: Namespace) -> str:
     """Draw the maps, and describe what was written."""
-    from ..inference.attention_maps import attention_maps, draw_attention, face_points
+    from ..inference.attention_figure import draw_attention
+    from ..inference.attention_maps import attention_maps, face_points
     from ..media.image import read_image
     from ..media.panels import write_figure
 
-    source, driving = read_image(args.source), read_still(args.driving, args.frame)
+    source, driving = read_image(args.source), _frame(read_media(args.driving, fps=25), args.frame)
     points = args.points or face_points(source)
     maps = attention_maps(load_model(args), source, driving, points, fit=args.fit)
     figure = draw_attention(maps, over=args.over)
     write_figure(args.output, figure)
     places = ", ".join(f"{number} at {x:.0f},{y:.0f}" for number, (x, y) in enumerate(points, start=1))
     return f"{args.output}: {figure.shape[1]} x {figure.shape[0]}, query points {places}"
+
+
+def _frame(media: "Image | Video", index: int) -> "Image":
+    """Image, or frame of a video."""
+    from ..media.video import Video
+
+    if not isinstance(media, Video):
+        return media
+    for frame in islice(media, index, None):
+        return frame.image
+    raise ValueError(f"--frame: expected 0 to {media.frames - 1} of {media.path}, got {index}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..dagan import DaGAN
     from ..media.image import Image
+    from ..media.video import Video
 
 
 def add_model(parser: ArgumentParser) -> None:
@@ -65,10 +66,8 @@ def choose_device(args: Namespace) -> "torch.device":
     return torch.device(name)
 
 
-def read_still(path: str, index: int) -> "Image":
-    """Read an image, or frame number `index` of a video."""
-    from itertools import islice
-
+def read_media(path: str, fps: float) -> "Image | Video":
+    """Read an image, or open a video, a folder or a pattern of frames."""
     from ..media.image import is_still, open_media, read_image
     from ..media.video import read_video
 
@@ -76,9 +75,7 @@ def read_still(path: str, index: int) -> "Image":
         with open_media(path) as container:
             if is_still(container):
                 return read_image(path)
-    for frame in islice(read_video(path), index, None):
-        return frame.image
-    raise ValueError(f"{path}: expected a frame of the video, 0 to {read_video(path).frames - 1}, got {index}")
+    return read_video(path, rate=fps)
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
 from ..pretrained.locate import CONFIG, find_local
-from .common import add_device, add_fps, check_input, choose_device, progress
+from .common import add_device, add_fps, check_input, choose_device, progress, read_media
 
 if TYPE_CHECKING:
     from ..inference.animator import SupportsAnimation
-    from ..media.image import Image
-    from ..media.video import Video
 
 _MEDIA = files("depthaware") / "assets"
 
@@ -119,7 +117,7 @@ def run(args: Namespace) -> str:
     from ..media.image import read_image
     from ..media.panels import write_figure
 
-    pairs = [Pair(read_image(source), _read(driving, args.fps)) for source, driving in _paths(args)]
+    pairs = [Pair(read_image(source), read_media(driving, args.fps)) for source, driving in _paths(args)]
     models = _load(args)
     options: dict[str, Any] = {"mode": args.mode, "fit": args.fit, "depth": args.depth}
     if args.output.lower().endswith(".mp4"):
@@ -128,17 +126,6 @@ def run(args: Namespace) -> str:
     sheet = compare(models, pairs, frames=args.frames, **options)
     write_figure(args.output, sheet)
     return f"{args.output}: {sheet.shape[1]} x {sheet.shape[0]}, {', '.join(models)}"
-
-
-def _read(path: str, fps: float) -> "Image | Video":
-    from ..media.image import is_still, open_media, read_image
-    from ..media.video import read_video
-
-    if Path(path).is_file():
-        with open_media(path) as container:
-            if is_still(container):
-                return read_image(path)
-    return read_video(path, rate=fps)
 
 
 def _load(args: Namespace) -> dict[str, "SupportsAnimation"]:

@@ -13,14 +13,25 @@ from .atomic import whole_file
 Image = npt.NDArray[np.uint8]
 
 # Anchors of the color map "inferno" (S. van der Walt and N. Smith, CC0): dark = 0, bright = 1, even in lightness.
-_HEAT = ((0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10))
-_HEAT += ((249, 201, 50), (252, 255, 164))
+_HEAT = np.array(
+    [
+        [0, 0, 4],
+        [31, 12, 72],
+        [85, 15, 109],
+        [136, 34, 106],
+        [186, 54, 85],
+        [227, 89, 51],
+        [249, 140, 10],
+        [249, 201, 50],
+        [252, 255, 164],
+    ]
+)
 
 
 def heat_colors(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Color values in [0, 1] from black over red to light yellow: (...) -> (..., 3) in [0, 255]."""
     stops = np.linspace(0, 1, len(_HEAT))
-    return np.stack([np.interp(values, stops, channel) for channel in zip(*_HEAT, strict=True)], axis=-1)
+    return np.stack([np.interp(values, stops, channel) for channel in _HEAT.T], axis=-1)
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Image:

@@ -47,9 +47,9 @@ class AnimatedFOMM(nn.Module):
         """Generate frames (B, 3, S, S) in [0, 1] under B sets of driving key points."""
         count = len(kp_driving.value)
         image = source.image.expand(count, -1, -1, -1)
-        kp_source = Keypoints(*(None if x is None else x.expand(count, *x.shape[1:]) for x in source.keypoints))
+        kp_source = {name: x.expand(count, *x.shape[1:]) for name, x in _as_dict(source.keypoints).items()}
         with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
-            out = self.generator(image, kp_driving=_as_dict(kp_driving), kp_source=_as_dict(kp_source))
+            out = self.generator(image, kp_driving=_as_dict(kp_driving), kp_source=kp_source)
         return out["prediction"].float()
 
 
