@@ -24,7 +24,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("driving", nargs="?", default=str(_MEDIA / "driving.mp4"), help=driving)
     points = "query points in pixels of SOURCE (default: eyes, nose and mouth of the face in it, and the background)"
     parser.add_argument("--points", type=_point, nargs="+", metavar="X,Y", help=points)
-    parser.add_argument("--frame", type=int, default=0, metavar="N", help="of a driving video (default: %(default)s)")
+    parser.add_argument("--frame", type=int, metavar="N", help="of a driving video, from 0 (default: the middle one)")
+    mode = "motion of a video, relative from its first frame; that of an image is absolute (default: %(default)s)"
+    parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help=mode)
     over = "image under the maps: the source, where the weighted features come from, or the result (default: source)"
     parser.add_argument("--over", choices=["source", "result"], default="source", help=over)
     parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
@@ -42,7 +44,7 @@ def _point(text: str) -> tuple[float, float]:
 def check(args: Namespace) -> None:
     """Refuse options and paths that cannot work, without PyTorch."""
     check_output(args.output, FIGURE_SUFFIXES, (args.source, args.driving))
-    if args.frame < 0:
+    if args.frame is not None and args.frame < 0:
         raise ValueError(f"--frame: expected the number of a frame, from 0, got {args.frame}")
     for path in (args.source, args.driving):
         check_input(path)
@@ -71,22 +73,23 @@ def run(args: Namespace) -> str:
     from ..inference.attention_maps import attention_maps, face_points
     from ..media.image import read_image
     from ..media.panels import write_figure
+    from ..media.video import Video
 
-    source, driving = read_image(args.source), _frame(read_media(args.driving, fps=25), args.frame)
+    source, media = read_image(args.source), read_media(args.driving, fps=25)
+    reference, driving = (None, media) if not isinstance(media, Video) else _frames(media, args.frame)
     points = args.points or face_points(source)
-    maps = attention_maps(load_model(args), source, driving, points, fit=args.fit)
+    options = {"fit": args.fit, "reference": reference if args.mode == "relative" else None}
+    maps = attention_maps(load_model(args), source, driving, points, **options)
     figure = draw_attention(maps, over=args.over)
     write_figure(args.output, figure)
     places = ", ".join(f"{number} at {x:.0f},{y:.0f}" for number, (x, y) in enumerate(points, start=1))
     return f"{args.output}: {figure.shape[1]} x {figure.shape[0]}, query points {places}"
 
 
-def _frame(media: "Image | Video", index: int) -> "Image":
-    """Image, or frame of a video."""
-    from ..media.video import Video
-
-    if not isinstance(media, Video):
-        return media
-    for frame in islice(media, index, None):
-        return frame.image
-    raise ValueError(f"--frame: expected 0 to {media.frames - 1} of {media.path}, got {index}")
+def _frames(video: "Video", index: int | None) -> "tuple[Image, Image]":
+    """First frame, and frame number `index` or the middle one."""
+    index = video.frames // 2 if index is None else index
+    found = [frame.image for i, frame in enumerate(islice(video, index + 1)) if i in (0, index)]
+    if index and len(found) < 2:
+        raise ValueError(f"--frame: expected 0 to {video.frames - 1} of {video.path}, got {index}")
+    return found[0], found[-1]

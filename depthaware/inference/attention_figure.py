@@ -69,10 +69,11 @@ def _mark(image: Image, points: dict[int, npt.NDArray[np.float32]]) -> Image:
     """Draw a ring and the number at each point (x, y) in pixels."""
     drawn = Pillow.fromarray(image)
     draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(15)
+    center = np.median([x for x, _ in points.values()])
     for number, (x, y) in points.items():
         for radius, color in ((6, "black"), (5, "white"), (3, "black")):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=color, width=1)
-        right = x + 20 < drawn.width
-        anchor, offset = ("lm", 9) if right else ("rm", -9)
+        left = 20 < x < center or x > drawn.width - 20  # away from the other points, but within the image
+        anchor, offset = ("rm", -9) if left else ("lm", 9)
         draw.text((x + offset, y), str(number), "white", font, anchor, stroke_width=2, stroke_fill="black")
     return np.asarray(drawn)

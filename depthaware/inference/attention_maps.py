@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ..dagan import DaGAN
+from ..faces.detector import BlazeFaceDetector
+from ..keypoints import transfer_motion
 from ..media.image import Fit, Image, fit_square, to_uint8
 from ..motion import DenseMotion
 from ..warp import resize, warp
@@ -47,9 +49,10 @@ def attention_maps(
     driving_image: Image | Tensor,
     points: Sequence[Sequence[float]] | npt.NDArray[np.floating],
     *,
+    reference: Image | Tensor | None = None,
     fit: Fit = "crop",
 ) -> AttentionMaps:
-    """Compute what the generator attends to from points of the source, under the absolute motion of the driving image.
+    """Compute what the generator attends to from points of the source.
 
     Queries come from the depth of the source, which is not warped: a query lies at its point of the source. Keys come
     from the warped appearance: a key lies in the result, and stands for the place in the source where the deformation
@@ -62,6 +65,8 @@ def attention_maps(
         source_image: uint8 (H, W, 3), or floats (1, 3, H, W) in [0, 1].
         driving_image: likewise, of any size.
         points: Q pairs (x, y) in pixels of `source_image`, whose centers are integers.
+        reference: driving frame with the pose of the source, from which the motion is relative as in `animate`; if
+            None, the motion is absolute.
         fit: how images become square, see `fit_square`.
 
     Raises:
@@ -77,7 +82,11 @@ def attention_maps(
     source, driving = (fit_square(image, model.image_size, fit, device) for image in (source_image, driving_image))
     places = _to_square(points, _size(source_image), model.image_size, fit)
     encoding = model.encode_source(source)
-    motion = model.estimate_motion(encoding, model.detect_keypoints(driving))
+    kp_driving = model.detect_keypoints(driving)
+    if reference is not None:
+        kp_reference = model.detect_keypoints(fit_square(reference, model.image_size, fit, device))
+        kp_driving = transfer_motion(encoding.keypoints, kp_driving, kp_reference)
+    motion = model.estimate_motion(encoding, kp_driving)
     inputs: list[tuple[Tensor, Tensor]] = []
     with attention.register_forward_pre_hook(lambda _, args: inputs.append(args)):
         result = model.generator.decode(encoding.image, encoding.features, motion).prediction
@@ -101,8 +110,6 @@ def face_points(image: Image) -> npt.NDArray[np.float32]:
     Raises:
         ValueError: if there is no face in the image.
     """
-    from ..faces.detector import BlazeFaceDetector
-
     faces = BlazeFaceDetector()([image])[0]
     if not faces:
         raise ValueError("points: found no face in the source, expected points x,y")
