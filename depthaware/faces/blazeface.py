@@ -8,6 +8,7 @@ Reference:
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class ShortRange(nn.Module):
 
 def _short_blocks(channels: Sequence[int | tuple[int, int]]) -> list[nn.Module]:
     pairs = [c if isinstance(c, tuple) else (c, 1) for c in channels]
-    return [ShortBlock(before[0], *after) for before, after in zip(pairs, pairs[1:], strict=False)]
+    return [ShortBlock(before[0], *after) for before, after in pairwise(pairs)]
 
 
 def _anchors_last(x: Tensor, values: int) -> Tensor:

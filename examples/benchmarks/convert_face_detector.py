@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from depthaware._optional import require
 from depthaware.faces.blazeface import FullRange, ShortRange, anchor_centers
-from depthaware.faces.detector import decode, load_network
+from depthaware.faces.views import decode, load_network
 from depthaware.media.image import find_images, fit_square, read_image
 from depthaware.training.options import option, required, run_recipe
 
@@ -107,7 +107,6 @@ def compare(graph: Any, network: ShortRange | FullRange, paths: list[Path]) -> s
 
 def main(options: Options) -> None:
     paths = find_images(Path(options.images))[:50] if options.images else ()
-    arrays = {}
     for name, (build, file) in GRAPHS.items():
         graph = load_graph(options.package, file)
         network = build().eval() if options.output else load_network(name)
