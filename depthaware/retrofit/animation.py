@@ -11,7 +11,7 @@ from . import fomm
 
 
 class FOMMSource(NamedTuple):
-    """What `AnimatedFOMM` keeps of a source.
+    """A source of `AnimatedFOMM`.
 
     Attributes:
         image: (1, 3, S, S).
