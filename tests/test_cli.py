@@ -38,14 +38,19 @@ def test_animate_says_what_it_wrote(here, tiny_weights, capsys):
     wrote, how = captured.out.splitlines()
     assert wrote == "out.mp4: 12 frames, 64 x 64, 25 fps, sound copied"
     assert how.startswith("optimizations: batch norms folded, up-sampling in phases")
-    assert captured.err == ""
+    assert captured.err.splitlines() == [
+        "depthaware: warning: no face found in the source image: its central square is animated",
+        "depthaware: warning: no face found in the driving video: its central square is taken",
+    ]
     assert times(Path("out.mp4")) == times(Path("clip.mp4"))
     assert packets(Path("out.mp4"), "audio") == packets(Path("clip.mp4"), "audio")
 
 
 def test_animate_without_options_but_weights_uses_the_bundled_media(here, tiny_weights, capsys):
     assert main(["animate", "--weights", tiny_weights]) == 0
-    assert capsys.readouterr().out.startswith("animation.mp4: 150 frames, 64 x 64, 25 fps, without sound\n")
+    captured = capsys.readouterr()
+    assert captured.out.startswith("animation.mp4: 150 frames, 256 x 256, 25 fps, without sound\n")
+    assert re.fullmatch(r"depthaware: initial frame: \d+\n", captured.err)
 
 
 def test_every_option_together(here, tiny_weights, capsys):
@@ -82,7 +87,7 @@ def test_depth_of_a_folder_is_named_after_it(here, tiny_weights):
 def test_other_sound_is_announced(here, tiny_weights, capsys):
     make_clip(Path("pcm.mov"), audio="pcm_s16le")
     assert main(["animate", "--driving", "pcm.mov", "--weights", tiny_weights]) == 0
-    assert capsys.readouterr().out.startswith("animation.mp4: 12 frames, 64 x 64, 25 fps, sound pcm_s16le made AAC\n")
+    assert capsys.readouterr().out.startswith("animation.mp4: 12 frames, 256 x 256, 25 fps, sound pcm_s16le made AAC\n")
 
 
 def test_version_and_help(capsys):
@@ -237,9 +242,9 @@ BAD = {
     "animate --save-depth animation.mp4": "output 'animation.mp4': is the same file as 'animation.mp4'",
     "animate --save-depth depth.png": "output 'depth.png': expected a name that ends in .mp4",
     # the options
-    "animate --initial-frame 12 --driving clip.mp4": "initial_frame: expected 'best' or one of",
+    "animate --initial-frame 12 --driving clip.mp4": "initial_frame: expected 'auto', 'best' or one of",
     "animate --initial-frame -1": "argument --initial-frame: expected",
-    "animate --initial-frame first": "argument --initial-frame: expected the number of a frame, from 0, or best",
+    "animate --initial-frame first": "argument --initial-frame: expected auto, best or a number from 0",
     "animate --batch-size 0": "batch_size: expected at least 1, got 0",
     "animate --batch-size many": "argument --batch-size: invalid int value: 'many'",
     "animate --device gpu": "--device gpu: not available here",

@@ -75,7 +75,11 @@ def track_driving(
     for _, group in groupby(range(len(sights)), key=numbers.__getitem__):
         frames = list(group)
         scene = sights[frames[0] : frames[-1] + 1]
-        reference = initial_frame - frames[0] if initial_frame in frames else reference_frame(scene)
+        reference = (
+            initial_frame - frames[0]
+            if initial_frame in frames and sights[initial_frame].faces
+            else reference_frame(scene)
+        )
         followed = [None] * len(scene) if reference is None else follow_face(scene, reference)
         faces += followed
         crops += moving_crops(followed, rate) if follow else [scene_crop(followed)] * len(scene)
