@@ -134,6 +134,22 @@ def test_flashes_fades_and_motion_are_no_cuts(frames):
     assert set(track_driving(frames, DETECT).scenes) == {0}
 
 
+def test_a_background_that_changes_behind_a_still_speaker_is_no_cut():
+    backgrounds = [np.ascontiguousarray(data.coffee()[:300, :500]), np.ascontiguousarray(data.rocket()[:300, :500])]
+    frames = []
+    for index, image in enumerate(CLIP[:12]):
+        frame = backgrounds[index // 6].copy()
+        frame[172:, 372:] = resized(image, 128)
+        frames.append(frame)
+    assert set(track_driving(frames, DETECT).scenes) == {0}
+
+
+def test_a_face_of_one_frame_is_no_reference():
+    track = track_driving([ASTRONAUT, *BLACK, *CLIP[:12]], DETECT, scenes=False)
+    assert track.references[0] >= 5
+    assert track.faces[0] is None
+
+
 def test_the_person_of_the_reference_is_followed_past_another_one():
     """The astronaut, smaller, walks past behind the followed face, then in front of it."""
     person, other = [resized(image, 180) for image in CLIP], resized(ASTRONAUT, 120)
