@@ -24,7 +24,7 @@ Known = tuple[Face, Patch]  # a face and its `small_patch`
 
 
 class Sight(NamedTuple):
-    """What is kept of a frame: about a kilobyte a face.
+    """Detections and looks of a frame, all that is kept of it: about a kilobyte a face.
 
     Attributes:
         faces: the largest first.

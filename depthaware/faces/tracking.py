@@ -107,7 +107,7 @@ def _check_initial(index: int, sights: Sequence[Sight]) -> None:
 def _observe(
     images: Iterable[Image], detector: FaceDetector, scenes: bool, batch_size: int
 ) -> tuple[list[Sight], list[int]]:
-    """What is kept of each frame, and the number of its scene."""
+    """Sights of all frames, and the numbers of their scenes."""
     sights: list[Sight] = []
     starts: list[int] = []  # of all scenes but the first, and of one that waits to be confirmed
     cuts, waiting = SceneCuts(), False

@@ -43,7 +43,7 @@ class Options:
 
 
 class Measured(NamedTuple):
-    """What is kept of a clip."""
+    """Results of one clip."""
 
     looks: list[Look | None]
     opened: np.ndarray  # (T,), openness of the eyes over its median
