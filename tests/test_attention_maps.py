@@ -7,7 +7,7 @@ from clips import draw_image
 from conftest import TINY
 from skimage.data import astronaut
 
-from depthaware import DaGAN
+from depthaware import DaGAN, animate
 from depthaware.inference.attention_figure import draw_attention
 from depthaware.inference.attention_maps import AttentionMaps, attention_maps, face_points
 from depthaware.media.image import fit_square
@@ -73,6 +73,15 @@ def test_weights_on_the_source_act_on_it_as_the_others_on_its_warp(model):
     assert abs(found.on_source - found.on_result).max() > 1e-4
     assert found.on_source.sum((1, 2)).max() < 1 + 1e-5
     np.testing.assert_allclose(found.on_result.sum((1, 2)), 1, rtol=1e-5)
+
+
+def test_the_result_is_what_animate_makes(model):
+    first = DRIVING[::-1]
+    for reference, mode in ((first, "relative"), (None, "absolute")):
+        _, made = animate(model, SOURCE, [first, DRIVING], mode=mode)
+        found = attention_maps(model, SOURCE, DRIVING, POINTS, reference=reference)
+        assert abs(found.result.astype(int) - made.image).max() <= 1
+        np.testing.assert_array_equal(found.driving, DRIVING)
 
 
 @pytest.mark.parametrize("attention", ["cross", "self"])
