@@ -51,6 +51,7 @@ class BlazeFaceDetector:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise ValueError(f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}")
         found: list[list[Face]] = [[] for _ in images]
+        steps = [0.0] * len(images)  # of the last level
         for side, evidence in _LEVELS:
             chosen = [i for i, image in enumerate(images) if self._is_open(side, max(image.shape), found[i])]
             views = [whole(images[i], side) for i in chosen]
@@ -58,7 +59,12 @@ class BlazeFaceDetector:
             for i, view, faces in zip(chosen, views, proposed, strict=True):
                 clear = _CLEAR if side <= 128 else 1.0
                 found[i] = _update(images[i], found[i], faces, view, clear, evidence)
-        return [sorted(faces, key=lambda face: -_width(face)) for faces in found]
+                steps[i] = view.step
+        located = [
+            [face if _width(face) >= _LARGE * step else _close_up(image, face) for face in faces]
+            for image, faces, step in zip(images, found, steps, strict=True)
+        ]
+        return [sorted(faces, key=lambda face: -_width(face)) for faces in located]
 
     def _is_open(self, side: int, longer: int, found: Sequence[Face]) -> bool:
         """Tell whether an image of `longer` pixels is searched at a level."""
@@ -101,8 +107,12 @@ def second_look(image: Image, face: Face, evidence: float) -> Face | None:
     score = (face.score + wide + sum(full)) / 4
     if score < evidence:
         return None
-    close = _again(image, face, around(face, 2.5, 128)) or face
-    return close._replace(score=score)
+    return _close_up(image, face)._replace(score=score)
+
+
+def _close_up(image: Image, face: Face) -> Face:
+    """Find a face again where it has the size that the short-range network knows best; its score stays."""
+    return (_again(image, face, around(face, 2.5, 128)) or face)._replace(score=face.score)
 
 
 def _score(image: Image, face: Face, view: View, network: Network = "short_range") -> float:

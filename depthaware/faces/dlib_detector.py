@@ -21,7 +21,8 @@ class DlibFaceDetector:
 
     It misses faces that are tilted by more than 20 degrees or turned to the side, and those smaller than 80 / `side` of
     the shorter side of the image. Its boxes are about those of
-    [`BlazeFaceDetector`][depthaware.faces.BlazeFaceDetector]. Needs the extra ``eval``.
+    [`BlazeFaceDetector`][depthaware.faces.BlazeFaceDetector]. Needs the extra ``eval``; its landmarks were trained on
+    images whose license excludes commercial use.
 
     Args:
         side: shorter side, in pixels, of the reduced image that is searched, at least 80.
