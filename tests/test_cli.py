@@ -45,9 +45,8 @@ def test_animate_says_what_it_wrote(here, tiny_weights, capsys):
 
 def test_animate_without_options_but_weights_uses_the_bundled_media(here, tiny_weights, capsys):
     assert main(["animate", "--weights", tiny_weights]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.startswith("animation.mp4: 150 frames, 256 x 256, 25 fps, without sound\n")
-    assert re.fullmatch(r"depthaware: initial frame: \d+\n", captured.err)
+    out, err = capsys.readouterr()
+    assert out.startswith("animation.mp4: 150 frames, 256 x 256, 25 fps, without sound\n") and "initial frame" in err
 
 
 def test_every_option_together(here, tiny_weights, capsys):
@@ -75,8 +74,7 @@ def test_depth(here, tiny_weights, capsys, input, output, summary):
 
 
 def test_depth_of_a_folder_is_named_after_it(here, tiny_weights):
-    os.mkdir("shots")
-    write_image("shots/1.png", draw_image())
+    os.mkdir("shots") or write_image("shots/1.png", draw_image())
     assert main(["depth", "shots", "--weights", tiny_weights, "--fps", "10"]) == 0
     assert read_video("shots_depth.mp4").rate == 10
 
