@@ -71,7 +71,8 @@ def test_cameras_are_followed_frame_by_frame(model, driving, moving):
     assert motion(live, FACE) > 10
     assert abs(live[0] - moving[0]).mean() < 2
     animator.restart()
-    assert (animator(draw_image(), 0) == animator(draw_image(3), 1)).all()  # no face yet
+    still = [animator(draw_image(index), index).astype(int) for index in (0, 3)]  # no face yet
+    assert abs(still[0] - still[1]).max() <= 2
 
 
 @pytest.mark.parametrize(
