@@ -84,6 +84,15 @@ def test_blurred_dark_and_blinking_faces_are_no_reference(spoil):
     assert track_driving(frames, DETECT).references[0] >= good + 3
 
 
+def test_a_face_in_a_dark_frame_is_not_seen():
+    """Key points in the dark are wrong; detectors find a face at a fifth of its brightness."""
+    frames = [image // 5 if index < 4 else image for index, image in enumerate(CLIP)]
+    assert all(DETECT(frames))
+    assert seen(track_driving(frames, DETECT)) == [False] * 4 + [True] * 20
+    all_dark = track_driving([image // 5 for image in CLIP], DETECT)
+    assert all(seen(all_dark))
+
+
 def test_a_cut_begins_a_scene_with_its_own_reference_and_crop():
     frames = CLIP[:9] + moving(ASTRONAUT, 9)
     track = track_driving(frames, DETECT)

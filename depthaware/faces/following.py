@@ -7,31 +7,33 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..media.image import Image
 from .face import Face
-from .quality import face_patch, measure
-from .scenes import Floats, Look, box_change, small_patch, take_look
+from .quality import Floats, face_patch, measure
+from .scenes import Look, box_change, small_patch, take_look
 
 MOST = 6  # faces of a frame that are looked at, the largest
 LIMIT = 1.0  # of the cost of taking a face for the one of the frame before, see `Follower`
 SURE = 0.35  # cost below which it is taken even if it might be another face seen before
 FORGET = 12  # frames without the followed face after which others are no longer told from it
 
-Known = tuple[Face, Floats]  # a face and its `small_patch`
+Patch = npt.NDArray[np.float16]
+Known = tuple[Face, Patch]  # a face and its `small_patch`
 
 
 class Sight(NamedTuple):
-    """What is kept of a frame: a few hundred bytes a face.
+    """What is kept of a frame: about a kilobyte a face.
 
     Attributes:
         faces: the largest first.
-        patches: of each, see `small_patch`.
+        patches: of each, see `small_patch`, float16.
         measured: quality of the largest, (3,), see `measure`; zeros without a face.
     """
 
     faces: Sequence[Face]
-    patches: Sequence[Floats]
+    patches: Sequence[Patch]
     measured: Floats
 
 
@@ -41,7 +43,7 @@ def see(image: Image, faces: Sequence[Face]) -> tuple[Sight, Look | None]:
     if not faces:
         return Sight((), (), np.zeros(3, np.float32)), None
     patches = [face_patch(image, face) for face in faces]
-    sight = Sight(faces, [small_patch(patch) for patch in patches], measure(patches[0]))
+    sight = Sight(faces, [small_patch(patch).astype(np.float16) for patch in patches], measure(patches[0]))
     return sight, take_look(image, faces[0], patches[0])
 
 
@@ -83,7 +85,11 @@ class Follower:
 
 def _cost(known: Known, seen: Known, easier: float = 1) -> float:
     (before, looked), (face, looks) = known, seen
-    return sum(box_change(before.box, face.box)) / easier + 1 - float((looked * looks).sum())
+    return (
+        sum(box_change(before.box, face.box)) / easier
+        + 1
+        - float(np.vdot(looked.astype(np.float32), looks.astype(np.float32)))
+    )
 
 
 def follow_face(sights: Sequence[Sight], reference: int) -> list[Face | None]:

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 def scene_crop(faces: Sequence[Face | None]) -> Crop | None:
     """Place one square for all frames of a scene, as `face_crop` around the median face, but around the whole travel.
 
-    It is moved and enlarged as far as needed to cover the head in 99 % of the frames, in all if there are fewer than 200.
+    It is moved and enlarged as far as needed to cover the head in 99 % of the frames, in all of fewer than 200.
 
     Args:
         faces: one per frame, None where there is none.

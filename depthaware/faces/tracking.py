@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # reading images needs PyTorch
     from .crop import Crop
 
 STEADY = 2  # frames beside the reference frame in which its face must be found, too
+DARK = 0.6  # of the scene's median brightness of the face, below which it is not seen
 PATIENCE = 25  # frames with a face of which a live view takes the last one if none was good
 
 
@@ -80,11 +81,19 @@ def track_driving(
             if initial_frame in frames and sights[initial_frame].faces
             else reference_frame(scene)
         )
-        followed = [None] * len(scene) if reference is None else follow_face(scene, reference)
+        followed = [None] * len(scene) if reference is None else _lit(follow_face(scene, reference), scene, reference)
         faces += followed
         crops += moving_crops(followed, rate) if follow else [scene_crop(followed)] * len(scene)
         references.append(None if reference is None else reference + frames[0])
     return DrivingTrack(tuple(faces), tuple(numbers), tuple(references), tuple(crops))
+
+
+def _lit(faces: list[Face | None], sights: Sequence[Sight], reference: int) -> list[Face | None]:
+    """Leave out faces in frames much darker than the rest, as in a fade: their key points would be wrong."""
+    light = np.array([sight.measured[2] for sight in sights])
+    dark = light < DARK * np.median(light[light > 0])
+    dark[reference] = False
+    return [None if hidden else face for face, hidden in zip(faces, dark, strict=True)]
 
 
 def _check_initial(index: int, sights: Sequence[Sight]) -> None:

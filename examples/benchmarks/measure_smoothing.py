@@ -1,13 +1,13 @@
 """Trembling of a model's key points before and after the One-Euro filter, beside a plain average of equal delay.
 
-    python examples/benchmarks/measure_smoothing.py --clips CLIPS/*.mp4
+    python examples/benchmarks/measure_smoothing.py --data CLIPS
 
 Clips are 25 frames a second, each a face crop. The size of a face is the square root of the area of the key points'
 hull. A plain average is the same filter with beta 0; its cutoff is chosen so that its mean delay is that of the row.
 """
 
-import argparse
 import math
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +18,19 @@ from depthaware.inference.smoothing import KeypointSmoother
 from depthaware.keypoints import hull_area
 from depthaware.media.image import fit_square
 from depthaware.metrics import Average, delay, tremor
+from depthaware.training.options import option, required, run_recipe
 
 SETTINGS = [(0.5, 2.0), (1.0, 1.0), (1.0, 5.0), (1.0, 10.0), (2.0, 5.0), (2.0, 10.0), (4.0, 10.0)]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Clips, and the model whose key points are measured."""
+
+    data: str = required("a folder of mp4 clips of one scene and one face each", "face crops of any data set will do")
+    weights: str = option("dagan-tiny", "bundled name, folder or Hub id")
+    every: int = option(1, "measure every so many of the clips")
+    frames: int = option(75, "frames of each clip")
 
 
 @torch.inference_mode()
@@ -52,14 +63,11 @@ def plain_cutoff(clips: list[torch.Tensor], frames: float) -> float:
     return math.sqrt(low * high)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", nargs="+", type=Path, required=True)
-    parser.add_argument("--weights", default="dagan-tiny")
-    parser.add_argument("--frames", type=int, default=75, help="of each clip (default: %(default)s)")
-    args = parser.parse_args()
-    model = DaGAN.from_pretrained(args.weights)
-    clips = [detect(model, path, args.frames) for path in args.clips]
+def main(options: Options) -> None:
+    """Measure and print a table."""
+    model = DaGAN.from_pretrained(options.weights)
+    paths = sorted(Path(options.data).rglob("*.mp4"))[options.every - 1 :: options.every]
+    clips = [detect(model, path, options.frames) for path in paths]
     before, _ = measure(clips, math.inf, 0)
     print(f"{len(clips)} clips, {sum(map(len, clips))} frames, tremor before {before:.2f} thousandths of the face\n")
     print("| min_cutoff | beta | delay, frames | tremor | tremor of a plain average of that delay |")
@@ -71,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main, Options, __doc__)

@@ -1,14 +1,14 @@
 """Scene cuts, blinks and head poses found in real clips, against dlib's landmarks and against joined clips.
 
-    python examples/benchmarks/measure_tracking.py --clips CLIPS/*.mp4 --identities manifest.csv
+    python examples/benchmarks/measure_tracking.py --data CLIPS --identities manifest.csv
 
 Each clip shows one scene, so a cut in it is a false alarm. Ends and starts of clips of different persons, joined, have
 one cut. `manifest.csv` has the columns name and identity. An eye is closed where the eye aspect ratio (Soukupová and
 Čech 2016) of dlib's landmarks is below 0.16 and below 0.62 of the clip's 80th percentile, open above 0.85 of that.
 """
 
-import argparse
 import csv
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +26,20 @@ from depthaware.faces.following import see
 from depthaware.faces.pose import head_rotation
 from depthaware.faces.scenes import Look, SceneCuts
 from depthaware.faces.tracking import reference_frame
+from depthaware.training.options import option, required, run_recipe
 
 END = 20  # frames of a joined clip before the cut, and at most after it
+
+
+@dataclass(frozen=True)
+class Options:
+    """Clips, and the part of them that is measured."""
+
+    data: str = required("a folder of mp4 clips of one scene and one face each", "face crops of any data set will do")
+    identities: str = option("", "table with the columns name and identity; without it, each clip is a person")
+    every: int = option(1, "measure every so many of the clips")
+    frames: int = option(60, "frames of each clip")
+    pairs: int = option(3000, "pairs of clips that are joined")
 
 
 class Measured(NamedTuple):
@@ -125,20 +137,16 @@ def report_eyes(clips: list[Measured]) -> None:
     print(f"closed in the chosen reference frame of {chosen}, in the first frame of {first} of {len(starts)} clips")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", nargs="+", type=Path, required=True)
-    parser.add_argument("--identities", type=Path, help="without it, each clip is a person")
-    parser.add_argument("--frames", type=int, default=60, help="of each clip (default: %(default)s)")
-    parser.add_argument("--pairs", type=int, default=3000, help="of clips joined (default: %(default)s)")
-    args = parser.parse_args()
+def main(options: Options) -> None:
+    """Measure and print."""
+    paths = sorted(Path(options.data).rglob("*.mp4"))[options.every - 1 :: options.every]
     detector, landmarks = BlazeFaceDetector(), DlibLandmarks()
-    clips = {path.stem: measure(path, args.frames, detector, landmarks) for path in args.clips}
+    clips = {path.stem: measure(path, options.frames, detector, landmarks) for path in paths}
     persons = {}
-    if args.identities:
-        with args.identities.open(newline="") as file:
+    if options.identities:
+        with Path(options.identities).open(newline="") as file:
             persons = {row["name"]: row["identity"] for row in csv.DictReader(file)}
-    report_cuts(clips, persons, args.pairs)
+    report_cuts(clips, persons, options.pairs)
     report_eyes(list(clips.values()))
     errors = np.concatenate([clip.errors for clip in clips.values()])
     yaw, pitch, roll = errors.mean(axis=0)
@@ -146,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main, Options, __doc__)
