@@ -2,72 +2,94 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ..media.image import Image
 from .face import Face
-from .quality import eye_openness, face_patch, sharpness
-from .scenes import Floats, Look, box_change, small_patch, take_look
+from .quality import Floats, face_patch, measure
+from .scenes import Look, box_change, small_patch, take_look
 
 MOST = 6  # faces of a frame that are looked at, the largest
 LIMIT = 1.0  # of the cost of taking a face for the one of the frame before, see `Follower`
+SURE = 0.35  # cost below which it is taken even if it might be another face seen before
+FORGET = 12  # frames without the followed face after which others are no longer told from it
+
+Patch = npt.NDArray[np.float16]
+Known = tuple[Face, Patch]  # a face and its `small_patch`
 
 
 class Sight(NamedTuple):
-    """What is kept of a frame: a few hundred bytes a face.
+    """What is kept of a frame: about a kilobyte a face.
 
     Attributes:
         faces: the largest first.
-        patches: of each, see `small_patch`.
-        sharp: `sharpness` of the largest, 0 without a face.
-        open: `eye_openness` likewise.
+        patches: of each, see `small_patch`, float16.
+        measured: quality of the largest, (3,), see `measure`; zeros without a face.
     """
 
     faces: Sequence[Face]
-    patches: Sequence[Floats]
-    sharp: float
-    open: float
+    patches: Sequence[Patch]
+    measured: Floats
 
 
 def see(image: Image, faces: Sequence[Face]) -> tuple[Sight, Look | None]:
     """Take from a frame, uint8 (H, W, 3), and the faces found in it what tracking needs."""
     faces = faces[:MOST]
     if not faces:
-        return Sight((), (), 0.0, 0.0), None
+        return Sight((), (), np.zeros(3, np.float32)), None
     patches = [face_patch(image, face) for face in faces]
-    sight = Sight(faces, [small_patch(patch) for patch in patches], sharpness(patches[0]), eye_openness(patches[0]))
+    sight = Sight(faces, [small_patch(patch).astype(np.float16) for patch in patches], measure(patches[0]))
     return sight, take_look(image, faces[0], patches[0])
 
 
 class Follower:
     """Follows the person of one face from frame to frame, forwards or backwards in time.
 
-    A face is taken for the followed one if the way from where it was seen last, in sides of its box, plus the logarithm
-    of the ratio of the sizes, plus 1 - correlation of its looks is less than 1 and the least of all. While it is not
-    seen, it may move: way and ratio count for less, down to a third after 20 frames.
+    Two faces of consecutive frames are the same if the way between them, in sides of the box, plus the logarithm of the
+    ratio of their sizes, plus 1 - correlation of their looks is less than 1, and least of all. While the followed face
+    is not seen, it may move: way and ratio count for less, down to a third after 20 frames. The other faces are known,
+    too, so that a person who passes in front of the followed one is not taken for it, unless the sum is below 0.35.
 
     Args:
         sight: of a frame whose largest face is to be followed.
     """
 
     def __init__(self, sight: Sight) -> None:
-        self._box, self._first = sight.faces[0].box, sight.patches[0]
-        self._last, self._missed = self._first, 0
+        self._first, self._missed = sight.patches[0], 0
+        self._last, *self._others = zip(sight.faces, sight.patches, strict=True)
 
     def __call__(self, sight: Sight) -> Face | None:
         """Find the followed face in the next frame; None if it is not there."""
-        costs = [self._cost(face, patch) for face, patch in zip(sight.faces, sight.patches, strict=True)]
-        best = min(range(len(costs)), key=costs.__getitem__, default=None)
-        if best is None or costs[best] >= LIMIT:
-            self._missed += 1
+        seen = list(zip(sight.faces, sight.patches, strict=True))
+        own = [self._cost(face) for face in seen]
+        others = self._others if self._missed < FORGET else []
+        other = [min((_cost(known, face) for known in others), default=math.inf) for face in seen]
+        free = [i for i, cost in enumerate(own) if cost < SURE or cost < min(other[i], LIMIT)]
+        if not free:
+            self._missed, self._others = self._missed + 1, seen or self._others
             return None
-        self._box, self._last, self._missed = sight.faces[best].box, sight.patches[best], 0
-        return sight.faces[best]
+        best = min(free, key=own.__getitem__)
+        self._last, self._missed = seen.pop(best), 0
+        self._others = seen
+        return self._last[0]
 
-    def _cost(self, face: Face, patch: Floats) -> float:
-        alike = max(float((patch * known).sum()) for known in (self._first, self._last))
-        return sum(box_change(self._box, face.box)) / min(1 + self._missed / 10, 3) + 1 - alike
+    def _cost(self, face: Known) -> float:
+        easier = min(1 + self._missed / 10, 3)
+        return min(_cost(known, face, easier) for known in ((self._last[0], self._first), self._last))
+
+
+def _cost(known: Known, seen: Known, easier: float = 1) -> float:
+    (before, looked), (face, looks) = known, seen
+    return (
+        sum(box_change(before.box, face.box)) / easier
+        + 1
+        - float(np.vdot(looked.astype(np.float32), looks.astype(np.float32)))
+    )
 
 
 def follow_face(sights: Sequence[Sight], reference: int) -> list[Face | None]:

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 def scene_crop(faces: Sequence[Face | None]) -> Crop | None:
     """Place one square for all frames of a scene, as `face_crop` around the median face, but around the whole travel.
 
-    It is moved, then enlarged, as far as needed to cover the head in 99 % of the frames.
+    It is moved and enlarged as far as needed to cover the head in 99 % of the frames, in all of fewer than 200.
 
     Args:
         faces: one per frame, None where there is none.
@@ -35,8 +35,8 @@ def scene_crop(faces: Sequence[Face | None]) -> Crop | None:
         return None
     angle = _tilt(seen)
     squares, heads = _squares(seen, angle, None), _squares(seen, angle, HEAD)
-    low = np.quantile(heads[:, :2] - heads[:, 2:] / 2, 0.005, axis=0)
-    high = np.quantile(heads[:, :2] + heads[:, 2:] / 2, 0.995, axis=0)
+    low = np.quantile(heads[:, :2] - heads[:, 2:] / 2, 0.005, axis=0, method="lower")
+    high = np.quantile(heads[:, :2] + heads[:, 2:] / 2, 0.995, axis=0, method="higher")
     return _crop(_covering(np.median(squares, axis=0), low, high), angle)
 
 

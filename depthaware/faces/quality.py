@@ -14,7 +14,7 @@ from .face import Face, roll
 Floats = npt.NDArray[np.float32]
 
 SIDE = 96  # pixels of a patch, in which the eyes are 32 apart, at (32, 32) and (64, 32)
-SHARP, OPEN = 0.8, 0.95  # of the median of the scene, from which on a face is good
+WANTED = np.array((0.9, 0.95, 0.8), np.float32)  # of the scene's median sharpness, openness and brightness
 
 
 def face_patch(image: Image, face: Face) -> Floats:
@@ -34,6 +34,23 @@ def face_patch(image: Image, face: Face) -> Floats:
     return np.dot(square.astype(np.float32), np.array([0.299, 0.587, 0.114], np.float32))
 
 
+def measure(patch: Floats) -> Floats:
+    """Sharpness, openness of the eyes and mean brightness of a patch, (3,), all growing with quality."""
+    return np.array((sharpness(patch), eye_openness(patch), patch.mean()), np.float32)
+
+
+def grade(measured: Floats) -> Floats:
+    """Grade faces among those of one scene: 1 and more is good.
+
+    Args:
+        measured: (T, 3), see `measure`.
+
+    Returns:
+        (T,), the smallest ratio of the three to what is wanted of them: 0.9, 0.95 and 0.8 of their medians.
+    """
+    return ((measured + 1e-9) / (np.median(measured, axis=0) * WANTED + 1e-9)).min(axis=1)
+
+
 def sharpness(patch: Floats) -> float:
     """Mean absolute Laplacian of a patch over its mean brightness: no unit, falls when the face is blurred."""
     around = patch[:-2, 1:-1] + patch[2:, 1:-1] + patch[1:-1, :-2] + patch[1:-1, 2:]
@@ -44,12 +61,12 @@ def eye_openness(patch: Floats) -> float:
     """Contrast of iris and white over the darkest part of the eyes: no unit, falls when they close.
 
     An open eye is dark in the middle and has upright edges on both sides of the iris; a closed one is a soft line. The
-    value is the steepest horizontal slope of each column of pixels, averaged over both eyes, divided by their darkest
+    value is the steepest horizontal slope in each column of pixels, averaged over both eyes, divided by their darkest
     gray. It depends on person and light: compare frames of one scene.
     """
-    eyes = [patch[24:41, x - 11 : x + 12] for x in (32, 64)]
-    slopes = [np.abs(np.diff(_soften(eye), axis=1)).max(axis=0).mean() for eye in eyes]
-    darkest = [np.quantile(eye[3:-3, 5:-5], 0.05) for eye in eyes]
+    soft = _soften(patch)
+    slopes = [np.abs(np.diff(soft[22:40, x - 9 : x + 9], axis=1)).max(axis=0).mean() for x in (32, 64)]
+    darkest = [soft[25:37, x - 5 : x + 5].min() for x in (32, 64)]
     return float(np.mean(slopes) / (np.mean(darkest) + 3))
 
 

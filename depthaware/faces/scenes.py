@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 THUMB, REACH = 32, 2  # side of a thumbnail, and how far its content may move between two looks, in its pixels
 CHANGED = 0.2  # of the image, beyond what the last frames changed: fast motion stays below, see docs/driving-videos.md
-ALIKE = 0.8  # correlation of two patches of one face, mostly above; of two persons nearly always below
+ALIKE = 0.93  # correlation of two patches of one face, mostly above; of two persons nearly always below
 CONFIRM = 3  # frames with a face that must differ from what was before a cut: flashes are shorter
 
 

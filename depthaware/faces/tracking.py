@@ -12,7 +12,7 @@ import numpy as np
 from .face import Face, FaceDetector
 from .following import Follower, Sight, follow_face, see
 from .framing import LiveCrop, moving_crops, scene_crop
-from .quality import OPEN, SHARP
+from .quality import Floats, grade
 from .scenes import Look, SceneCuts
 
 if TYPE_CHECKING:  # reading images needs PyTorch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # reading images needs PyTorch
     from .crop import Crop
 
 STEADY = 2  # frames beside the reference frame in which its face must be found, too
+DARK = 0.6  # of the scene's median brightness of the face, below which it is not seen
 PATIENCE = 25  # frames with a face of which a live view takes the last one if none was good
 
 
@@ -75,12 +76,24 @@ def track_driving(
     for _, group in groupby(range(len(sights)), key=numbers.__getitem__):
         frames = list(group)
         scene = sights[frames[0] : frames[-1] + 1]
-        reference = initial_frame - frames[0] if initial_frame in frames else reference_frame(scene)
-        followed = [None] * len(scene) if reference is None else follow_face(scene, reference)
+        reference = (
+            initial_frame - frames[0]
+            if initial_frame in frames and sights[initial_frame].faces
+            else reference_frame(scene)
+        )
+        followed = [None] * len(scene) if reference is None else _lit(follow_face(scene, reference), scene, reference)
         faces += followed
         crops += moving_crops(followed, rate) if follow else [scene_crop(followed)] * len(scene)
         references.append(None if reference is None else reference + frames[0])
     return DrivingTrack(tuple(faces), tuple(numbers), tuple(references), tuple(crops))
+
+
+def _lit(faces: list[Face | None], sights: Sequence[Sight], reference: int) -> list[Face | None]:
+    """Leave out faces in frames much darker than the rest, as in a fade: their key points would be wrong."""
+    light = np.array([sight.measured[2] for sight in sights])
+    dark = light < DARK * np.median(light[light > 0])
+    dark[reference] = False
+    return [None if hidden else face for face, hidden in zip(faces, dark, strict=True)]
 
 
 def _check_initial(index: int, sights: Sequence[Sight]) -> None:
@@ -120,8 +133,8 @@ def _sights(images: Iterable[Image], detector: FaceDetector, batch_size: int) ->
 def reference_frame(sights: Sequence[Sight]) -> int | None:
     """Choose the frame of a scene from which relative motion starts.
 
-    It is the earliest whose largest face is as sharp as 0.8 and its eyes as open as 0.95 of the scene's median, and is
-    still there in the two frames that follow; if there is none, the one that comes closest.
+    It is the earliest whose largest face is good (see `grade`: sharp, eyes open, not dark) and is still there two
+    frames later; if there is none, the one that comes closest.
 
     Returns:
         Its index; None for a scene without a face.
@@ -129,16 +142,9 @@ def reference_frame(sights: Sequence[Sight]) -> int | None:
     seen = [index for index, sight in enumerate(sights) if sight.faces]
     if not seen:
         return None
-    grades = dict(zip(seen, _grades([sights[index] for index in seen]), strict=True))
+    grades = dict(zip(seen, grade(np.array([sights[index].measured for index in seen])), strict=True))
     steady = [index for index in seen if _stays(sights[index : index + 1 + STEADY])] or seen
     return next((index for index in steady if grades[index] >= 1), max(steady, key=grades.__getitem__))
-
-
-def _grades(sights: Sequence[Sight]) -> list[float]:
-    """Sharpness and open eyes in terms of what is wanted, the worse of the two; from 1 on it is good."""
-    values = np.array([(sight.sharp / SHARP, sight.open / OPEN) for sight in sights]) + 1e-9
-    grades: list[float] = (values / np.median(values * (SHARP, OPEN), axis=0)).min(axis=1).tolist()
-    return grades
 
 
 def _stays(sights: Sequence[Sight]) -> bool:
@@ -180,7 +186,7 @@ class LiveTracker:
         self._start()
 
     def _start(self) -> None:
-        self._seen: list[Sight] = []
+        self._seen: list[Floats] = []
         self._follower: Follower | None = None
 
     def __call__(self, image: Image, time: float) -> Tracked:
@@ -200,5 +206,6 @@ class LiveTracker:
     def _is_good(self, sight: Sight) -> bool:
         if not sight.faces:
             return False
-        self._seen.append(sight)
-        return len(self._seen) > STEADY and (_grades(self._seen)[-1] >= 1 or len(self._seen) >= PATIENCE)
+        self._seen.append(sight.measured)
+        good = grade(np.array(self._seen))[-1] >= 1
+        return len(self._seen) > STEADY and bool(good or len(self._seen) >= PATIENCE)

@@ -64,7 +64,7 @@ class KeypointSmoother:
         beta: what the cutoff gains, in Hz per unit of speed (half an image a second): higher lags less in motion.
 
     Raises:
-        ValueError: as in [`OneEuro`][depthaware.faces.OneEuro].
+        ValueError: as in [`OneEuro`][depthaware.faces.smoothing.OneEuro].
     """
 
     def __init__(self, *, min_cutoff: float = 1.0, beta: float = 1.0) -> None:
