@@ -38,19 +38,15 @@ def test_animate_says_what_it_wrote(here, tiny_weights, capsys):
     wrote, how = captured.out.splitlines()
     assert wrote == "out.mp4: 12 frames, 64 x 64, 25 fps, sound copied"
     assert how.startswith("optimizations: batch norms folded, up-sampling in phases")
-    assert captured.err.splitlines() == [
-        "depthaware: warning: no face found in the source image: its central square is animated",
-        "depthaware: warning: no face found in the driving video: its central square is taken",
-    ]
+    assert re.findall("no face found in the (.*):", captured.err) == ["source image", "driving video"]
     assert times(Path("out.mp4")) == times(Path("clip.mp4"))
     assert packets(Path("out.mp4"), "audio") == packets(Path("clip.mp4"), "audio")
 
 
 def test_animate_without_options_but_weights_uses_the_bundled_media(here, tiny_weights, capsys):
     assert main(["animate", "--weights", tiny_weights]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.startswith("animation.mp4: 150 frames, 256 x 256, 25 fps, without sound\n")
-    assert re.fullmatch(r"depthaware: initial frame: \d+\n", captured.err)
+    out, err = capsys.readouterr()
+    assert out.startswith("animation.mp4: 150 frames, 256 x 256, 25 fps, without sound\n") and "initial frame" in err
 
 
 def test_every_option_together(here, tiny_weights, capsys):
@@ -78,8 +74,7 @@ def test_depth(here, tiny_weights, capsys, input, output, summary):
 
 
 def test_depth_of_a_folder_is_named_after_it(here, tiny_weights):
-    os.mkdir("shots")
-    write_image("shots/1.png", draw_image())
+    os.mkdir("shots") or write_image("shots/1.png", draw_image())
     assert main(["depth", "shots", "--weights", tiny_weights, "--fps", "10"]) == 0
     assert read_video("shots_depth.mp4").rate == 10
 
@@ -151,7 +146,7 @@ def test_a_folder_named_like_the_bundled_weights_is_one_line(here, tiny_weights,
     shutil.copytree(tiny_weights, "dagan-tiny")
     line = "animate --driving clip.mp4 --save-depth d.mp4 --weights"
     assert main([*line.split(), "./dagan-tiny", "--quiet"]) == 0
-    assert capsys.readouterr().err == "" and read_video("animation.mp4").size == (64, 64)
+    assert capsys.readouterr().err == "" and read_video("d.mp4").size == (64, 64)
     assert main(["depth", "me.png", "--weights", "dagan-tiny"]) == 0
     expected = "depthaware: warning: weights 'dagan-tiny': are the bundled ones, for the folder write './dagan-tiny'\n"
     assert capsys.readouterr().err == expected
@@ -337,6 +332,7 @@ def test_folder_without_write_permission(here, tiny_weights, capsys):
 
 
 LOADING = "depthaware: loading PyTorch\n"
+FACELESS = ["--fit", "crop", "--initial-frame", "0"]  # these clips have no face to look for
 
 
 def run(arguments: list[str], **options) -> subprocess.Popen:
@@ -348,7 +344,7 @@ def test_full_disk(here, tiny_weights):
     """A limit on the size of files fails like a full disk, in the middle of writing."""
     before = tree()
     process = run(
-        ["animate", "--driving", "clip.mp4", "--weights", tiny_weights, "--save-depth", "depth.mp4"],
+        ["animate", "--driving", "clip.mp4", "--weights", tiny_weights, "--save-depth", "depth.mp4", *FACELESS],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
@@ -362,7 +358,7 @@ def test_no_space_left(here, tiny_weights, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert main(["animate", "--driving", "clip.mp4", "--weights", tiny_weights]) == 2
+    assert main(["animate", "--driving", "clip.mp4", "--weights", tiny_weights, *FACELESS]) == 2
     assert capsys.readouterr().err == "depthaware: error: animation.mp4: No space left on device\n"
     assert sorted(path.name for path in here.iterdir()) == ["clip.mp4", "me.png"]
 
@@ -375,7 +371,7 @@ def test_ctrl_c_and_kill(here, tiny_weights, moment, number):
     before = sorted(tree())
     # A shell may have started the tests in the background, where Ctrl-C is ignored.
     listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = run(["animate", "--driving", "long.mp4", "--weights", tiny_weights], preexec_fn=listen)
+    process = run(["animate", "--driving", "long.mp4", "--weights", tiny_weights, *FACELESS], preexec_fn=listen)
 
     def has_come() -> bool:
         if moment == "midway":

@@ -105,6 +105,7 @@ WRONG_AT_ONCE = {
     "attention missing.png": "missing.png: No such file",
     "attention me.png missing.mp4": "missing.mp4: No such file",
     "attention me.png clip.mp4 --points 64,0": "point 64,0: outside of me.png, which has 64 x 48 pixels",
+    "attention me.png clip.mp4 --points 3,48": "point 3,48: outside of me.png, which has 64 x 48 pixels",
     "attention me.png clip.mp4 --points 3,4 1,nan": "point 1,nan: outside",
     "attention me.png clip.mp4 --points 3": "argument --points: expected x,y in pixels",
     "attention me.png clip.mp4 --points 3,x": "argument --points: expected x,y in pixels",

@@ -142,8 +142,8 @@ def test_all_faces_of_about_the_same_size_are_found_and_smaller_ones_on_request(
     image[50:290, 500:740] = PIL.Image.fromarray(PORTRAIT).resize((240, 240))
     image[420:484, 700:764] = PIL.Image.fromarray(PORTRAIT).resize((64, 64))
     (found,), (every,) = DETECT([image]), BlazeFaceDetector(all_sizes=True)([image])
-    assert [round(side(face) / 10) for face in found] == [16, 10]
-    assert [round(side(face) / 10) for face in every] == [16, 10, 3]
+    assert [side(face) for face in found] == pytest.approx([161, 97], rel=0.08)
+    assert [side(face) for face in every] == pytest.approx([161, 97, 26], rel=0.08)  # 0.4 of the image
 
 
 def test_the_search_ends_at_the_smallest_face_that_is_wanted():

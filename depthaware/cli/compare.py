@@ -13,7 +13,7 @@ from ..pretrained.locate import find_local
 from .common import add_device, add_fps, check_input, choose_device, local_config, progress, read_media
 
 if TYPE_CHECKING:
-    from ..inference.animator import SupportsAnimation
+    from ..inference.options import SupportsAnimation
 
 _MEDIA = files("depthaware") / "assets"
 

@@ -11,9 +11,10 @@ from .views import Network, View, around, look, whole
 
 # Longer side of the image in network pixels at each level of the search, and the evidence that a face needs there:
 # the more places are searched, the more of them look like a face. Chosen on faces and clutter by measure_faces.py.
-_LEVELS = ((128, 0.5), (64, 0.5), (256, 0.65), (512, 0.7), (1024, 0.74), (2048, 0.74))
+_LEVELS = ((128, 0.5), (64, 0.5), (256, 0.65), (512, 0.7), (1024, 0.76), (2048, 0.76))
 _SMALLEST = 20  # network pixels: a face that is nearly always found
-_LARGE = 32  # network pixels: if such a face is found, so are all that are nearly as large
+_LARGE = 32  # network pixels: if such a face is found, so are all that are at least _COMPARABLE as large
+_COMPARABLE = 0.6
 _PROPOSED = 0.4  # score from which on a second look is taken
 _CLEAR = 0.7  # score from which on none is needed at the first two levels
 _PLAUSIBLE = 0.65  # score of the short-range network's second look below which the full-range network is spared
@@ -58,6 +59,9 @@ class BlazeFaceDetector:
             proposed = look([images[i] for i in chosen], views, _PROPOSED)
             for i, view, faces in zip(chosen, views, proposed, strict=True):
                 clear = _CLEAR if side <= 128 else 1.0
+                if found[i] and not self.all_sizes:
+                    least = _COMPARABLE * max(map(_width, found[i]))
+                    faces = [face for face in faces if _width(face) >= least]
                 found[i] = _update(images[i], found[i], faces, view, clear, evidence)
                 steps[i] = view.step
         located = [

@@ -115,13 +115,13 @@ def _visible_sides(crop: Crop, size: tuple[int, int]) -> Iterator[tuple[int, int
         for sign in (-1, 1):
             side = np.full((len(along), 2), sign * 0.5)
             side[:, 1 - axis] = along
-            if _inside(crop.to_image(side, 1), size).any():
+            if _inside(crop.to_image(side, 1), size, margin=1).any():
                 yield axis, sign
 
 
-def _inside(points: Floats, size: tuple[int, int]) -> Any:
-    """Tell which points (..., 2) lie in an image of `size`."""
-    return ((points >= -0.5) & (points <= np.array(size[::-1]) - 0.5)).all(-1)
+def _inside(points: Floats, size: tuple[int, int], margin: float = 0) -> Any:
+    """Tell which points (..., 2) lie in an image of `size`, that many pixels from its border."""
+    return ((points >= margin - 0.5) & (points <= np.array(size[::-1]) - 0.5 - margin)).all(-1)
 
 
 def _ramp(position: Floats) -> Floats:

@@ -8,12 +8,12 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from PIL import Image as Pillow
 from torch import Tensor
 
 from ..dagan import DaGAN
 from ..media.atomic import check_output
 from ..media.image import Fit, Image, fetch, from_pixels, to_pixels
+from ..media.panels import resize_image
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
@@ -199,7 +199,7 @@ class Panels:
         if compare:
             scale = min(1, PANEL / height) if source.pastes else 1
             self.panel = (round(height * scale), round(width * scale))
-            self.photo = self._fit(source.photo, self.panel)
+            self.photo = resize_image(source.photo, self.panel)
             self.size = (self.panel[0], 2 * self.panel[1] + self.panel[0])
 
     def __call__(self, made: Sequence[Image], driving: Image) -> Image:
@@ -207,9 +207,5 @@ class Panels:
         result = self.source.output(made)
         if not self.compare:
             return result
-        height = self.panel[0]
-        return np.concatenate((self.photo, self._fit(driving, (height, height)), self._fit(result, self.panel)), axis=1)
-
-    @staticmethod
-    def _fit(image: Image, size: tuple[int, int]) -> Image:
-        return image if image.shape[:2] == size else np.asarray(Pillow.fromarray(image).resize(size[::-1]))
+        shown = resize_image(driving, (self.panel[0], self.panel[0]))
+        return np.concatenate((self.photo, shown, resize_image(result, self.panel)), axis=1)

@@ -13,8 +13,8 @@ from ..media.image import Fit, Image, fit_square, to_uint8
 from ..media.panels import column, resize_image, row
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animation import animate
-from .animator import Mode, SupportsAnimation
 from .depth_maps import gray_painter
+from .options import Mode, SupportsAnimation
 
 _SIDE = 160  # smallest side of a panel in pixels, so that its caption can be read
 
@@ -140,7 +140,7 @@ def _rows(
     square = to_uint8(fit_square(source, _one_size(models), fit))[0]
     streams = tee(driving, len(models))
     results = [
-        animate(model, source, stream, mode=mode, fit=fit)
+        animate(model, source, stream, mode=mode, fit=fit, initial_frame=0)
         for model, stream in zip(models.values(), streams, strict=True)
     ]
     disparity = _disparity(models) if depth else None
