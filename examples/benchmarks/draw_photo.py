@@ -1,4 +1,4 @@
-"""Draw the moving photo of docs/animate.md: the astronaut of scikit-image (NASA, public domain), under the bundled clip.
+"""Draw the moving photo of docs/animate.md: scikit-image's astronaut (NASA, public domain) under the bundled clip.
 
 python examples/benchmarks/draw_photo.py docs/photo.webp
 """
