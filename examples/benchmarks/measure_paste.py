@@ -4,8 +4,9 @@
 
 The bundled portrait, or the bundled driving video, is put into photos: off-center, small, tilted, several times, at the
 borders. For each composite it prints the mean distance of the face's points in the two results, in sides of the face's
-box, and that between two results by hand, the second square a tenth smaller; how far the points move; the mean difference of the pixels on both sides of the border of the pasted square, beyond
-that of the untouched image, in gray levels; and the milliseconds to paste a frame. FOLDER receives a frame of each.
+box, and that between two results by hand, the second square a tenth smaller; how far the points move; the mean
+difference of the pixels on both sides of the border of the pasted square, beyond that of the untouched image, in gray
+levels; and the milliseconds to paste a frame. FOLDER receives a frame of each.
 """
 
 import sys
