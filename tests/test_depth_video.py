@@ -36,6 +36,17 @@ def test_black_frames_do_not_change_the_grays_of_the_others(model):
     assert video_painter(model, BLACK, 4)(BLACK[0]).isfinite().all()
 
 
+def test_frames_without_an_image_have_no_say_in_the_range(model, monkeypatch):
+    image = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+    flat = np.zeros_like(image)
+    monkeypatch.setattr(
+        depth_maps,
+        "estimate_disparity",
+        lambda model, image: torch.linspace(0.4, 0.6, 201) if image.any() else torch.linspace(0, 1, 201),
+    )
+    assert float(video_painter(model, [flat, image], 2)(image).max()) == pytest.approx(1, abs=0.01)
+
+
 def test_few_pixels_of_a_video_are_clipped(model):
     paint = video_painter(model, CLIP, len(CLIP))
     gray = torch.cat([paint(image) for image in CLIP])

@@ -14,6 +14,7 @@ import depthaware
 from depthaware.faces.crop import face_crop
 from depthaware.faces.detector import BlazeFaceDetector
 from depthaware.faces.face import Face
+from depthaware.faces.following import Follower, Sight
 from depthaware.faces.framing import HEAD, LiveCrop, moving_crops, scene_crop
 from depthaware.faces.tracking import LiveTracker, track_driving
 from depthaware.media.video import read_video
@@ -211,6 +212,19 @@ def made_up(center, side, roll=0.0):
     points = np.array([[-0.25, -0.3], [0.25, -0.3], [0, 0], [0, 0.25], [-0.5, -0.1], [0.5, -0.1]]) @ axes
     box = np.array([*(np.array(center) - side / 2), *(np.array(center) + side / 2)], np.float32)
     return Face(box, (points * side + np.array(center)).astype(np.float32), 0.9)
+
+
+def test_someone_who_takes_the_place_of_the_followed_person_is_known_to_be_another():
+    looks = np.zeros((2, 16, 16), np.float16)
+    looks[0, 0, 0], looks[1, 0, 0], looks[1, 0, 1] = 1, 0.6, 0.8  # correlation 0.6
+
+    def sight(*faces):
+        return Sight([made_up((x, 100), side) for x, side, _ in faces], [looks[who] for _, _, who in faces], np.ones(3))
+
+    follower = Follower(sight((100, 60, 0), (190, 50, 1)))
+    walk = [follower(sight((x, 50, 1))) for x in (170, 150, 130, 110, 100)]
+    assert walk == [None] * 5
+    assert follower(sight((100, 60, 0), (80, 50, 1))).points[2, 0] == 100
 
 
 FACES = st.builds(made_up, st.tuples(*[st.floats(0, 900)] * 2), st.floats(20, 300), st.floats(-0.3, 0.3))

@@ -67,7 +67,7 @@ class KeypointSmoother:
         ValueError: as in [`OneEuro`][depthaware.faces.smoothing.OneEuro].
     """
 
-    def __init__(self, *, min_cutoff: float = 1.0, beta: float = 1.0) -> None:
+    def __init__(self, *, min_cutoff: float = 4.0, beta: float = 10.0) -> None:
         self._value, self._jacobian = OneEuro(min_cutoff, beta), OneEuro(min_cutoff, beta)
 
     def __call__(self, keypoints: Keypoints, times: Sequence[float]) -> Keypoints:
