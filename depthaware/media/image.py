@@ -1,7 +1,6 @@
 """Image files, and conversion between pixels and model inputs."""
 
 import io
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,8 +17,10 @@ from torch import Tensor
 
 from .atomic import whole_file
 from .formats import IMAGE_SUFFIXES, MEDIA_FORMATS
+from .sequence import find_images as find_images
+from .still import Image as Image
+from .still import read_image as read_image
 
-Image = npt.NDArray[np.uint8]
 Fit = Literal["crop", "pad", "stretch"]
 
 
@@ -44,25 +45,6 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
 def is_still(container: av.container.InputContainer) -> bool:
     """Return True for single-image formats (PNG, JPEG, ...), False for videos and animations."""
     return container.format.name.endswith("_pipe")
-
-
-def read_image(path: str | Path) -> Image:
-    """Read a PNG, JPEG, WebP, BMP or TIFF file of any depth, upright, transparency laid over white.
-
-    Returns:
-        (H, W, 3), RGB.
-
-    Raises:
-        ValueError: if the file cannot be decoded, or is a video.
-    """
-    with open_media(path) as container:
-        if not is_still(container):
-            raise ValueError(f"{path}: is a video ({container.format.name}), expected a still image")
-        # Without it a truncated JPEG is decoded without an error.
-        container.streams.video[0].codec_context.options = {"err_detect": "explode"}
-        for frame in container.decode(video=0):
-            return to_rgb(frame)
-    raise ValueError(f"{path}: contains no image")
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Image:
@@ -92,29 +74,6 @@ def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
     if a == 0:
         image = image.transpose(1, 0, 2)
     return np.ascontiguousarray(image[:: int(b + d) or 1, :: int(a + c) or 1])
-
-
-def find_images(path: Path) -> tuple[Path, ...]:
-    """Image files in a folder or matching a pattern, in natural order (2 before 10); none if `path` is neither."""
-    if path.is_file():
-        return ()
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-    elif counter := re.search(r"%0?\d*d", path.name):
-        before, after = path.name[: counter.start()], path.name[counter.end() :]
-        name = re.compile(re.escape(before) + r"\d+" + re.escape(after))
-        found = [file for file in path.parent.glob("*") if name.fullmatch(file.name)]
-    elif set(path.name) & set("*?["):
-        found = list(path.parent.glob(path.name))
-    else:
-        return ()
-    # macOS puts a hidden ._1.png beside 1.png.
-    found = [file for file in found if file.is_file() and not file.name.startswith(".")]
-    if not found:
-        raise ValueError(f"{path}: found no images ({', '.join(IMAGE_SUFFIXES)})")
-    return tuple(
-        sorted(found, key=lambda file: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", file.name)])
-    )
 
 
 def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
