@@ -10,6 +10,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from av.video.reformatter import VideoReformatter
@@ -20,8 +21,11 @@ from .formats import IMAGE_SUFFIXES, MEDIA_FORMATS
 from .sequence import find_images as find_images
 from .still import Image as Image
 from .still import read_image as read_image
+from .still import to_srgb
 
+AnyImage = str | Path | PIL.Image.Image | npt.NDArray[Any] | Tensor
 Fit = Literal["crop", "pad", "stretch"]
+_ROUNDING = 1e-3  # beyond [0, 1], a quarter of a level of 8 bits
 
 
 @contextmanager
@@ -76,11 +80,29 @@ def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
     return np.ascontiguousarray(image[:: int(b + d) or 1, :: int(a + c) or 1])
 
 
-def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
+def load_image(image: AnyImage) -> Image:
+    """Turn an image of any kind into pixels.
+
+    Args:
+        image: path of a file; image of Pillow, turned upright and converted to sRGB like a file; array or tensor,
+            (H, W), (H, W, C) or (C, H, W), of gray, RGB or RGBA (laid over white), uint8, uint16, or floats in [0, 1].
+
+    Returns:
+        (H, W, 3), RGB.
+
+    Raises:
+        ValueError: if it has another shape or type, values outside [0, 1] or NaN, or the file cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    return to_uint8(to_tensor(image))[0]
+
+
+def fit_square(image: AnyImage, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
     """Fit an image of any shape to the square input of a model.
 
     Args:
-        image: uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1].
+        image: uint8 (H, W, 3), floats (3, H, W) or (1, 3, H, W) in [0, 1], or any other image of `load_image`.
         size: side in pixels.
         mode: "crop" the central square, "pad" to a square with black, or "stretch".
         device: of the result; that of the image if None.
@@ -100,22 +122,59 @@ def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: tor
     return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True).to(device)
 
 
-def to_tensor(image: Image | Tensor, device: torch.device | None = None) -> Tensor:
-    """uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1] -> float32 (1, 3, H, W) in [0, 1]."""
+def to_tensor(image: AnyImage, device: torch.device | None = None) -> Tensor:
+    """Any image of `load_image` -> float32 (1, 3, H, W) in [0, 1]."""
     return _to_floats(_planes(image), device).to(device)
 
 
-def _planes(image: Image | Tensor) -> Tensor:
+def _planes(image: AnyImage) -> Tensor:
     """(1, 3, H, W), still uint8 if the image is."""
-    # Arrays may be mirrored or read-only views, which PyTorch rejects.
-    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=["C", "W"]))
-    if pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
-        return pixels.permute(2, 0, 1)[None]
-    if pixels.is_floating_point() and tuple(pixels.shape[:-2]) in ((3,), (1, 3)):
-        return pixels.reshape(1, *pixels.shape[-3:])
+    pixels = _channels_first(_pixels(image))
+    if pixels.dtype != torch.uint8:
+        pixels = _in_range(pixels.float())
+    if pixels.shape[1] == 4:
+        color, alpha = _to_floats(pixels, None).split((3, 1), dim=1)
+        return color * alpha + 1 - alpha
+    return pixels.expand(-1, 3, -1, -1)
+
+
+def _pixels(image: AnyImage) -> Tensor:
+    """uint8 or floats, in any layout."""
+    if isinstance(image, str | Path):
+        image = read_image(image)
+    elif isinstance(image, PIL.Image.Image):
+        image = to_srgb(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint16:
+            image = image.astype(np.float32) / 65535
+        if image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating):
+            # Arrays may be mirrored or read-only views, which PyTorch rejects.
+            image = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    if isinstance(image, Tensor) and (image.dtype == torch.uint8 or image.is_floating_point()) and image.numel():
+        return image
+    got = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, np.ndarray | Tensor) else type(image).__name__
+    raise ValueError(f"image: expected a path, an image of Pillow, uint8 (H, W, 3) or floats (3, H, W), got {got}")
+
+
+def _channels_first(pixels: Tensor) -> Tensor:
+    """(H, W), (H, W, C), (C, H, W) or a batch of one -> (1, C, H, W); if both fit, (C, H, W) for floats."""
+    if pixels.ndim == 2:
+        return pixels[None, None]
+    one = pixels[None] if pixels.ndim == 3 else pixels
+    if one.ndim == 4 and len(one) == 1:
+        for dim in (1, -1) if pixels.is_floating_point() else (-1, 1):
+            if one.shape[dim] in (1, 3, 4):
+                return one.movedim(dim, 1)
     raise ValueError(
         f"image: expected uint8 (H, W, 3) or floats (3, H, W) in [0, 1], got {pixels.dtype} {tuple(pixels.shape)}"
     )
+
+
+def _in_range(pixels: Tensor) -> Tensor:
+    low, high = torch.stack(pixels.aminmax()).tolist()
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also if there is a NaN
+        raise ValueError(f"image: expected values from 0 to 1, got {low:.4g} to {high:.4g}")
+    return pixels.clamp(0, 1)
 
 
 def _to_floats(pixels: Tensor, device: torch.device | None) -> Tensor:
