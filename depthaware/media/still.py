@@ -53,25 +53,37 @@ def read_image(path: str | Path) -> Image:
         ImportError: if it is HEIC, and pillow-heif is not installed.
     """
     with open_still(path) as image:
-        if is_animated(image):
-            warnings.warn(f"{path}: is animated, its first frame is taken", stacklevel=3)
-        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-            warnings.warn(f"{path}: has several pages, the first is taken", stacklevel=3)
-        return to_srgb(image, str(path))
+        pixels = to_srgb(image, str(path))
+        if _has_more(image, path):
+            first = "has several pages, the first" if image.format == "TIFF" else "is animated, its first frame"
+            warnings.warn(f"{path}: {first} is taken", stacklevel=2)
+        return pixels
 
 
 def is_still(path: str | Path) -> bool:
     """Return True for a file with a single image, False for videos, animations and anything else."""
     try:
         with open_still(path) as image:
-            return not is_animated(image)
+            return image.format == "TIFF" or not _has_more(image, path)
     except ValueError:
         return found_in(path).endswith("image")  # damaged
 
 
-def is_animated(image: PIL.Image.Image) -> bool:
-    """Return True for several frames, as opposed to pages, layers and the views of a stereo camera."""
-    return image.format in ("PNG", "GIF", "WEBP", "AVIF") and getattr(image, "is_animated", False)
+def _has_more(image: PIL.Image.Image, path: str | Path) -> bool:
+    """Return True for several frames or pages, as opposed to layers, sizes, and the views of a stereo camera."""
+    with _decoding(path):
+        return image.format in ("PNG", "GIF", "WEBP", "AVIF", "TIFF") and getattr(image, "n_frames", 1) > 1
+
+
+@contextmanager
+def _decoding(name: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise nearly any type
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{name}: is damaged or cut short ({reason})") from error
 
 
 @contextmanager
@@ -86,7 +98,7 @@ def open_still(path: str | Path) -> Iterator[PIL.Image.Image]:
         except PIL.Image.DecompressionBombError as error:
             pixels, limit = re.findall(r"\d+", str(error))[:2]
             raise ValueError(f"{path}: has {pixels} pixels, expected at most {limit}") from error
-        except Exception as error:  # damaged files raise nearly any type
+        except Exception as error:  # as below
             raise ValueError(f"{path}: {_refusal(found)}") from error
         if _is_raw(image):
             raise ValueError(f"{path}: {_refusal('a raw photo of a camera')}")
@@ -133,14 +145,9 @@ def to_srgb(image: PIL.Image.Image, name: str = "image") -> Image:
     Raises:
         ValueError: if it cannot be decoded, or has values of a range that cannot be told.
     """
-    try:
+    with _decoding(name):
         image.load()
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except MemoryError:
-        raise
-    except Exception as error:  # as above
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{name}: is damaged or cut short ({reason})") from error
     color, alpha = _split(_to_8_bits(image, name))
     color = _to_rgb(color, image.info.get("icc_profile"), name)
     if alpha is not None:
