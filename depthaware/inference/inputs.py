@@ -1,8 +1,8 @@
 """Whatever is given to `animate`, checked and opened."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import PIL.Image
@@ -12,7 +12,11 @@ from torch import Tensor
 from ..media.video import Video, read_video
 
 
-def as_driving(driving: Any) -> Any:
+@overload
+def as_driving(driving: str | Path | Video) -> Video: ...
+@overload
+def as_driving(driving: str | Path | Iterable[Any]) -> Iterable[Any]: ...
+def as_driving(driving: str | Path | Iterable[Any]) -> Iterable[Any]:
     """Open a driving video given as a path, and check other iterables of frames.
 
     Args:
