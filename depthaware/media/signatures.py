@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+_READ = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF, JPEG 2000, PPM, TGA, ICO, PSD"
 _HEAD = 4096  # bytes that are looked at
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "a PNG image",
@@ -68,6 +69,15 @@ def found_in(path: str | Path) -> str:
     """
     with open(path, "rb") as file:
         return _describe(file.read(_HEAD))
+
+
+def refusal(found: str) -> str:
+    """Say why a file that was described by `found_in` is not read as an image."""
+    if found == "an empty file":
+        return "the file is empty"
+    if found.endswith("image"):
+        return f"is {found}, but damaged, cut short, or of a kind that is not read"
+    return f"is {found}, expected an image ({_READ})"
 
 
 def _describe(head: bytes) -> str:

@@ -16,7 +16,7 @@ from PIL import ImageCms
 from PIL.Image import Transpose
 
 from .._optional import require
-from .signatures import found_in
+from .signatures import found_in, refusal
 
 Image = npt.NDArray[np.uint8]
 
@@ -25,7 +25,6 @@ _FORMATS: tuple[str, ...] = (
     *("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM"),
     *("ICO", "ICNS", "PSD", "QOI", "SGI", "PCX", "DDS"),
 )
-_NAMED = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF, JPEG 2000, PPM, TGA, ICO, PSD"
 _ORIENTATION = 0x112  # of EXIF: how the stored image must be turned
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -99,9 +98,9 @@ def open_still(path: str | Path) -> Iterator[PIL.Image.Image]:
             pixels, limit = re.findall(r"\d+", str(error))[:2]
             raise ValueError(f"{path}: has {pixels} pixels, expected at most {limit}") from error
         except Exception as error:  # as below
-            raise ValueError(f"{path}: {_refusal(found)}") from error
+            raise ValueError(f"{path}: {refusal(found)}") from error
         if _is_raw(image):
-            raise ValueError(f"{path}: {_refusal('a raw photo of a camera')}")
+            raise ValueError(f"{path}: {refusal('a raw photo of a camera')}")
         yield image
 
 
@@ -116,14 +115,6 @@ def _open(file: BinaryIO, path: str | Path, found: str) -> PIL.Image.Image:
             raise ImportError(f"{path}: is {found}, {error}") from error
         formats = ("HEIF",)
     return PIL.Image.open(file, formats=formats)
-
-
-def _refusal(found: str) -> str:
-    if found == "an empty file":
-        return "the file is empty"
-    if found.endswith("image"):
-        return f"is {found}, but damaged, cut short, or of a kind that is not read"
-    return f"is {found}, expected an image ({_NAMED})"
 
 
 def _is_raw(image: PIL.Image.Image) -> bool:
