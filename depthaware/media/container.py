@@ -10,6 +10,8 @@ from typing import Any, NoReturn, TypeVar
 import av
 from av.stream import Disposition
 
+from .webp import is_animated_webp, unpack
+
 S = TypeVar("S", av.VideoStream, av.AudioStream)
 
 # Formats that open other files or addresses, that take any bytes for frames, or that show text as a video. The first
@@ -66,7 +68,9 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
     options = {"format_whitelist": _readable(), "protocol_whitelist": "none"}
     with open(path, "rb") as file:
         try:
-            container = av.open(file, "r", metadata_errors="ignore", options=options, io_open=_refuse)
+            source = unpack(file) if is_animated_webp(file.read(21)) else file
+            source.seek(0)
+            container = av.open(source, "r", metadata_errors="ignore", options=options, io_open=_refuse)
         except (av.FFmpegError, OSError, ValueError) as error:
             file.seek(0)
             raise ValueError(f"{path}: {_describe(file.read(512))}") from error
@@ -88,11 +92,16 @@ def _describe(head: bytes) -> str:
     return f"damaged, cut short, or of an unknown format, {_EXPECTED}"
 
 
-def is_still(container: av.container.InputContainer) -> bool:
-    """Return True for image files, AVIF and HEIC among them, False for videos and animations."""
+def is_still(container: av.container.InputContainer, frames: int) -> bool:
+    """Return True for image files, AVIF and HEIC among them, False for videos and animations.
+
+    Args:
+        container: an open file.
+        frames: number of its frames. Motion JPEG has many of them; a photo may have a second one, its gain map.
+    """
     if container.metadata.get("major_brand", "") in ("avif", "heic", "heix", "mif1"):
-        return all(stream.frames <= 1 for stream in container.streams.video)
-    return container.format.name.endswith("_pipe")
+        return frames <= 1
+    return container.format.name.endswith("_pipe") and frames <= 2
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:

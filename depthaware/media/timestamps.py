@@ -13,6 +13,9 @@ import av
 JOINABLE = 0x0200
 """FFmpeg's flag of formats whose timestamps may jump, AVFMT_TS_DISCONT."""
 
+TIMELESS = 0x0080
+"""FFmpeg's flag of raw streams, whose timestamps are made up, AVFMT_NOTIMESTAMPS."""
+
 JUMP = 10.0
 BACK = 0.1
 ABSURD = 30 * 3600.0

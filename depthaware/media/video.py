@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -11,22 +11,15 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from .atomic import whole_file
-from .audio import audio_muxer, clocked, is_copied
-from .color import square_size, to_rgb
-from .container import audio_stream, is_still, open_video, video_stream
+from .audio import audio_muxer, clocked
+from .color import rgb_images, square_size
+from .container import open_video, video_stream
 from .decoding import decode
-from .deinterlace import deinterlace
 from .image import Image, find_images, read_image
-from .timestamps import JOINABLE, FrameClock, rising_packets, time_base
-
-MIN_RATE, MAX_RATE = Fraction(1, 100), Fraction(1000)
-"""Frame rates that are believed, in frames per second."""
-
-FINEST = Fraction(1, 1_000_000)
-"""Finest step between times, in seconds."""
+from .scan import scan
+from .timestamps import FrameClock, rising_packets, time_base
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value
@@ -124,57 +117,10 @@ def read_video(path: str | Path, *, rate: float | Fraction = 25, strict: bool = 
         height, width, _ = read_image(images[0]).shape
         return Video(path, images, (height, width), rate, 1 / rate, len(images), None)
     with open_video(path) as container:
-        if is_still(container):
-            raise ValueError(f"{path}: is a still image, expected a video, or a folder or pattern (*.png) of frames")
-        video = _scan(container, rate, strict)
+        found = scan(container, rate, strict)
+    video = Video(path, (), (0, 0), *found, strict=strict)
     height, width, _ = next(_decode(video)).image.shape
     return replace(video, size=(height, width))
-
-
-def _scan(container: av.container.InputContainer, rate: Fraction, strict: bool) -> Video:
-    """Read what a file is, its number of frames, and whether its times are of use, without decoding it."""
-    stream, sound = video_stream(container), audio_stream(container)
-    base = time_base(stream)
-    if sound is None and container.streams.audio:
-        warnings.warn(f"{container.name}: the codec of its sound is unknown, so there is none", stacklevel=3)
-    times: list[Fraction] = []
-    frames, end = 0, Fraction(0)
-    with suppress(av.FFmpegError):  # is reported where the frames are decoded
-        for packet in rising_packets(container, clocked(container)):
-            time = packet.dts if packet.pts is None else packet.pts
-            if packet.stream_index == stream.index and not packet.is_discard:
-                frames += 1
-                times += [] if time is None else [time * base]
-            if time is not None:
-                end = max(end, (time + (packet.duration or 0)) * (packet.time_base or 0))
-    measured = Fraction(len(times) - 1) / (max(times) - min(times)) if len(set(times)) > 1 else None
-    timed = bool(times) and len(set(times)) * 2 >= len(times) and (measured is None or measured <= MAX_RATE)
-    stated = [r for r in (stream.average_rate, stream.guessed_rate, measured) if r and MIN_RATE <= r <= MAX_RATE]
-    rate = stated[0] if stated else rate
-    if timed and not container.format.flags & JOINABLE:  # those state no length
-        _check_length(container, end, strict)
-    return Video(
-        Path(container.name),
-        (),
-        (stream.height, stream.width),
-        rate,
-        max(base, FINEST) if timed else 1 / rate,
-        frames,
-        sound.codec_context.codec.canonical_name if sound else None,
-        audio_copied=sound is not None and is_copied(sound),
-        timed=timed,
-        strict=strict,
-    )
-
-
-def _check_length(container: av.container.InputContainer, end: Fraction, strict: bool) -> None:
-    """Warn, or raise ValueError if `strict`, before any heavy work, if a file is shorter than it states."""
-    stated = Fraction(container.duration or 0, av.time_base)
-    if stated - end > max(stated / 10, Fraction(1, 4)):
-        short = f"{container.name}: is cut short, {float(end):.1f} of {float(stated):.1f} seconds are there"
-        if strict:
-            raise ValueError(short)
-        warnings.warn(short, stacklevel=4)
 
 
 def _decode(video: Video) -> Iterator[Frame]:
@@ -187,18 +133,20 @@ def _decode(video: Video) -> Iterator[Frame]:
         lost += 1
 
     with open_video(video.path) as container:
-        stream, reformatter = video_stream(container), VideoReformatter()
+        stream = video_stream(container)
         stream.thread_type, size = "AUTO", square_size(stream)
         clock = FrameClock(time_base(stream), 1 / video.rate, video.time_base, timed=video.timed)
         frames = decode(stream, rising_packets(container, clocked(container)), damaged)
-        for frame in deinterlace(map(clock, frames)):
-            time = Fraction(frame.pts or 0) * (frame.time_base or 0)
-            yield Frame(to_rgb(frame, size, reformatter), time)
+        for image, time in rgb_images(map(clock, frames), size):
+            yield Frame(image, time)
             count += 1
     if count == 0:
         raise ValueError(f"{video.path}: has no frames that can be decoded, {lost} are damaged")
     if lost:
-        warnings.warn(f"{video.path}: {lost} of {video.frames} frames are damaged and left out", stacklevel=2)
+        warnings.warn(
+            f"{video.path}: {lost} of {video.frames} frames are damaged and left out; those after them may be torn",
+            stacklevel=2,
+        )
 
 
 @contextmanager
