@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..media.atomic import check_output
-from .common import add_fps, add_model, check_input, check_weights, load_model, progress
+from .common import add_fps, add_model, check_video, check_weights, load_model, progress
 
 
 def add(parser: ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add(parser: ArgumentParser) -> None:
 
 def check(args: Namespace) -> None:
     """Refuse paths that cannot work, without PyTorch."""
-    check_input(args.input)
+    check_video(args.input)
     if args.output:
         check_output(args.output, (".png", ".ply", ".mp4"), (args.input,))
     check_weights(args)

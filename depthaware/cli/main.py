@@ -99,6 +99,8 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):
+            message += ", ./-NAME if it begins with a dash"
         raise ValueError(message)  # ends in one line, like every other mistake
 
 

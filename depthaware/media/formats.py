@@ -8,4 +8,3 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif", ".m4v", ".ts"
 
 # FFmpeg knows stranger formats too: text files as "video", playlists that fetch from the network.
 VIDEO_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif"
-MEDIA_FORMATS = f"{VIDEO_FORMATS},png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"

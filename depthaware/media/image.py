@@ -1,8 +1,6 @@
 """Image files, and conversion between pixels and model inputs."""
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +15,6 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from .atomic import whole_file
-from .formats import IMAGE_SUFFIXES, MEDIA_FORMATS
 from .sequence import find_images as find_images
 from .still import Image as Image
 from .still import read_image as read_image
@@ -26,29 +23,6 @@ from .still import to_srgb
 AnyImage = str | Path | PIL.Image.Image | npt.NDArray[Any] | Tensor
 Fit = Literal["crop", "pad", "stretch"]
 _ROUNDING = 1e-3  # beyond [0, 1], a quarter of a level of 8 bits
-
-
-@contextmanager
-def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
-    """Open an image or video file; raise one line that names it if it cannot be read."""
-    path = Path(path)
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty")
-    with open(path, "rb") as file:
-        # FFmpeg reads "%03d" in the name of an image as a pattern; bytes in memory have no name.
-        source = io.BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
-        try:
-            with av.open(
-                source, "r", metadata_errors="ignore", options={"format_whitelist": MEDIA_FORMATS}
-            ) as container:
-                yield container
-        except (av.FFmpegError, OSError) as error:
-            raise ValueError(f"{path}: damaged, cut short, or neither an image nor a video that can be read") from error
-
-
-def is_still(container: av.container.InputContainer) -> bool:
-    """Return True for single-image formats (PNG, JPEG, ...), False for videos and animations."""
-    return container.format.name.endswith("_pipe")
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Image:

@@ -55,7 +55,8 @@ _TEXTS = {
     r"version https://git-lfs": "a Git LFS pointer",
     r"(<!--.*?-->|<\?xml.*?\?>|\s)*<(!doctype )?html|<(head|body|script|title|meta)\b": "a web page",
     r"(<!--.*?-->|<\?xml.*?\?>|<!doctype.*?>|\s)*<svg": "an SVG drawing",
-    r"#EXTM3U": "a playlist",
+    r"#EXTM3U|ffconcat|(<\?xml.*?\?>|<!--.*?-->|\s)*<MPD": "a playlist, which names other files",
+    r"v=0\s": "a session description (SDP), which names an address",
     r"\[InternetShortcut\]": "a link",
     r"[{\[<]": "text",
 }
