@@ -1,4 +1,4 @@
-"""What users give: paths and images of all types in Python, and what on the command line is not what it should be."""
+"""Inputs of users: paths and images of all types in Python; on the command line, files that are something else."""
 
 import os
 import re
