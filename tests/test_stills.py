@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import odd_stills
 import PIL.Image
 import pytest
+import tifffile
 import torch
 from clips import draw_image, make_clip
 from hypothesis import given, settings
@@ -164,6 +166,28 @@ def test_a_raw_photo_is_not_read_as_its_preview(tmp_path):
     path = saved(tmp_path / "a.tif", tiffinfo={50706: b"\1\4\0\0"})
     with pytest.raises(ValueError, match=r"a.tif: is a raw photo of a camera, expected an image"):
         read_image(path)
+
+
+def test_tiff_planes_that_pillow_mixes_up_are_refused(tmp_path):
+    planes = np.moveaxis(truth(), 2, 0).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match=r"a.tif: is a TIFF image with 16-bit colors in separate planes"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("scale, dtype", [(257, np.uint16), (1 / 255, np.float32), (1, np.uint8)])
+def test_gray_whose_0_is_white_is_turned_over(scale, dtype, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", truth()[..., 2].astype(dtype) * dtype(scale), photometric="miniswhite")
+    assert abs(read_image(tmp_path / "a.tif") - (255.0 - truth()[..., 2:])).max() <= 0.51
+
+
+def test_twelve_bits_are_scaled_by_their_number(tmp_path):
+    """A TIFF of two pixels: width, height, bits, compression, photometric, place of the data, rows, bytes."""
+    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 278: 1, 279: 3}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<I", 12) + b"\x80\x0f\xff\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(data)
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [128, 255]
 
 
 @pytest.mark.parametrize("values", [[-1, 1], [0, 70000], [0, float("nan")]])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,8 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_SUBFILE_TYPE, _BITS_PER_SAMPLE, _SUB_IFDS, _DNG_VERSION = 254, 258, 330, 50706  # tags of TIFF
+# Tags of TIFF.
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG_VERSION = 254, 258, 262, 284, 330, 50706
 
 
 def read_image(path: str | Path) -> Image:
@@ -99,8 +100,8 @@ def open_still(path: str | Path) -> Iterator[PIL.Image.Image]:
             raise ValueError(f"{path}: has {pixels} pixels, expected at most {limit}") from error
         except Exception as error:  # as below
             raise ValueError(f"{path}: {refusal(found)}") from error
-        if _is_raw(image):
-            raise ValueError(f"{path}: {refusal('a raw photo of a camera')}")
+        if image.format == "TIFF":
+            _check_tiff(image, path)
         yield image
 
 
@@ -117,10 +118,17 @@ def _open(file: BinaryIO, path: str | Path, found: str) -> PIL.Image.Image:
     return PIL.Image.open(file, formats=formats)
 
 
-def _is_raw(image: PIL.Image.Image) -> bool:
-    """Raw photos are TIFF files whose first image is a small preview."""
-    tags = getattr(image, "tag_v2", {})
-    return _DNG_VERSION in tags or (tags.get(_SUBFILE_TYPE, 0) & 1 == 1 and _SUB_IFDS in tags)
+def _check_tiff(image: Any, path: str | Path) -> None:
+    """Go to the first page that is no thumbnail; refuse what Pillow reads wrong."""
+    tags = image.tag_v2
+    if _DNG_VERSION in tags or (tags.get(_SUBFILE_TYPE, 0) & 1 and _SUB_IFDS in tags):  # Pillow sees a small preview
+        raise ValueError(f"{path}: {refusal('a raw photo of a camera')}")
+    if tags.get(_PLANAR) == 2 and max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8:
+        raise ValueError(f"{path}: is a TIFF image with 16-bit colors in separate planes, expected 8 bits or one plane")
+    if tags.get(_SUBFILE_TYPE, 0) & 1:
+        with _decoding(path):
+            while image.tag_v2.get(_SUBFILE_TYPE, 0) & 1 and image.tell() + 1 < image.n_frames:
+                image.seek(image.tell() + 1)
 
 
 def to_srgb(image: PIL.Image.Image, name: str = "image") -> Image:
@@ -152,13 +160,15 @@ def _to_8_bits(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
         return image.convert("L") if image.mode == "1" else image
     values = np.asarray(image)
     low, high = values.min(), values.max()
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
     tops = (1, 255) if image.mode == "F" else (2 ** min(bits, 16) - 1,)
     top = next((top for top in tops if low >= 0 and high <= top), None)
     if top is None:  # also if there is a NaN
         expected = " or ".join(f"0 to {top}" for top in tops)
         raise ValueError(f"{name}: has gray values from {low:.4g} to {high:.4g}, expected {expected}")
-    gray = PIL.Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+    light = top - values if tags.get(_PHOTOMETRIC) == 0 else values  # white is 0
+    gray = PIL.Image.fromarray(np.rint(light * (255 / top)).astype(np.uint8))
     if "transparency" in image.info:
         gray.putalpha(PIL.Image.fromarray(values != image.info["transparency"]).convert("L"))
     return gray

@@ -119,6 +119,12 @@ def heic(path: Path, mode: str, **options: object) -> None:
     image(mode).save(path, format="HEIF", **options)
 
 
+def thumbnail_first(path: Path) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(truth()[::4, ::4], photometric="rgb", subfiletype=1)
+        writer.write(truth(), photometric="rgb")
+
+
 def stills() -> dict[str, Write]:
     """File name -> function that writes it."""
     found: dict[str, Write] = {}
@@ -185,6 +191,7 @@ def stills() -> dict[str, Write]:
     tiff("tiff_white_is_0.tif", gray, photometric="miniswhite")
     tiff("tiff_float.tif", (gray / 255).astype(np.float32))
     tiff("tiff_float_255.tif", gray.astype(np.float32))
+    found["tiff_thumbnail_first.tif"] = thumbnail_first
     for mode in ("RGB", "RGBA", "L"):
         add(f"webp_{mode}.webp", mode)
         add(f"avif_{mode}.avif", mode)
@@ -217,6 +224,8 @@ def stills() -> dict[str, Write]:
 def as_pillow_reads(path: Path) -> np.ndarray:
     """Read by the functions that Pillow's documentation names for each step."""
     with PIL.Image.open(path) as opened:
+        if path.name == "tiff_thumbnail_first.tif":
+            opened.seek(1)
         opened.load()
         picture = ImageOps.exif_transpose(opened)
     if picture.mode.startswith(("I", "F")):
