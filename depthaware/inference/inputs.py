@@ -9,6 +9,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from ..media.image import AnyImage, Image, load_image
 from ..media.video import Video, read_video
 
 
@@ -45,6 +46,11 @@ def _not_empty(frames: Iterator[Any]) -> Iterator[Any]:
         yield frame
     if count == 0:
         raise ValueError("driving: has no frames")
+
+
+def opened(image: AnyImage) -> Image | Tensor:
+    """Read an image given as a path or as an image of Pillow; arrays and tensors are left as they are."""
+    return load_image(image) if isinstance(image, str | Path | PIL.Image.Image) else image
 
 
 def check_precision(model: Any) -> None:

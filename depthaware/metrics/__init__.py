@@ -9,6 +9,7 @@ from .depth import abs_rel, delta, depth_rmse, median_scale, ordinal_accuracy, s
 from .face import aed, akd, aucon, csim, jitter, prmse
 from .image import l1, ms_ssim, psnr, ssim
 from .network import FID, LPIPS
+from .temporal import delay, tremor
 
 __all__ = [
     "FID",
@@ -20,6 +21,7 @@ __all__ = [
     "aucon",
     "bootstrap_interval",
     "csim",
+    "delay",
     "delta",
     "depth_rmse",
     "jitter",
@@ -31,4 +33,5 @@ __all__ = [
     "psnr",
     "spearman",
     "ssim",
+    "tremor",
 ]
