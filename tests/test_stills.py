@@ -82,6 +82,13 @@ def test_a_color_profile_is_converted_by_its_primaries(name, gamma, tmp_path, si
     assert abs(read_image(tmp_path / "a.png") - expected).max() <= 1.5
 
 
+def test_a_gray_image_may_have_a_profile_of_colors(tmp_path, silent):
+    for mode in ("L", "RGB"):
+        image("L").convert(mode).save(tmp_path / f"{mode}.png", icc_profile=SPACES["prophoto"])
+    np.testing.assert_array_equal(read_image(tmp_path / "L.png"), read_image(tmp_path / "RGB.png"))
+    assert abs(read_image(tmp_path / "L.png")[..., 0] - np.asarray(image("L"), int)).max() > 5
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_lies_over_white(mode, tmp_path, silent):
     clear = PIL.Image.new("RGBA", (4, 4), (10, 20, 30, 0)).convert(mode)
@@ -301,6 +308,12 @@ def test_lists_of_thumbnails_are_no_frames(pattern, tmp_path):
     for name in ("2.png", "1.png", "Thumbs.db", "desktop.ini", ".DS_Store"):
         (tmp_path / name).touch()
     assert [path.name for path in find_images(tmp_path / pattern)] == ["1.png", "2.png"]
+
+
+def test_a_pattern_finds_images_of_any_suffix(tmp_path):
+    for name in ("2.dat", "1.dat"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path / "*.dat")] == ["1.dat", "2.dat"]
 
 
 def test_frames_of_one_name_and_two_suffixes_are_refused_with_the_patterns_that_choose(tmp_path):
