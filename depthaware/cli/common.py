@@ -21,8 +21,9 @@ def add_model(parser: ArgumentParser) -> None:
 
 
 def add_fps(parser: ArgumentParser) -> None:
-    """Declare the frame rate of folders of images, which have none of their own."""
+    """Declare the frame rate of folders of images, which have none of their own, and the way with damaged videos."""
     parser.add_argument("--fps", type=float, default=25, help="of a folder of images (default: %(default)s)")
+    parser.add_argument("--strict", action="store_true", help="refuse damaged videos; else damaged frames are left out")
 
 
 def check_input(path: str) -> None:

@@ -38,5 +38,5 @@ def run(args: Namespace) -> str:
     name = re.sub(r"[^\w.-]+", "", Path(args.input).stem) or "frames"
     output = args.output or f"{name}_depth.{'png' if still else 'mp4'}"
     check_output(output, (".png", ".ply") if still else (".mp4",), (args.input,))
-    media = read_image(args.input) if still else read_video(args.input, rate=args.fps)
+    media = read_image(args.input) if still else read_video(args.input, rate=args.fps, strict=args.strict)
     return str(depth_to_file(load_model(args), media, output, progress=progress(args.quiet)))

@@ -1,4 +1,4 @@
-"""Decoded frames as RGB images: color matrix, range, high dynamic range, transparency, pixel shape, fields, orientation."""
+"""Decoded frames as RGB images: color matrix, range, high dynamic range, transparency, shape, fields, orientation."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -75,7 +75,7 @@ def rgb_images(
             with suppress(av.BlockingIOError, av.EOFError):
                 while True:
                     made = graph.vpull()
-                    image = made.to_ndarray()
+                    image = np.asarray(made.to_ndarray(), np.uint8)
                     image = _upright(_over_white(image) if kind.transparent else image, made)
                     yield image, Fraction(made.pts or 0) * (made.time_base or 0)
 

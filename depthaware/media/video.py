@@ -1,5 +1,6 @@
 """Video files, frame by frame with times and audio; memory does not grow with their length."""
 
+import errno
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -172,11 +173,15 @@ def write_video(
         rate: average frames per second.
         time_base: finest step between times, in seconds; 1 / rate if None.
         audio: file with the audio: copied packet by packet, or converted to AAC if few players support its codec.
+
+    Raises:
+        ValueError: if FFmpeg refuses the size or the times.
+        OSError: if the disk is full.
     """
     base = time_base or 1 / rate
     odd = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
     pad = partial(np.pad, pad_width=odd, mode="edge") if np.any(odd) else np.ascontiguousarray
-    with ExitStack() as stack:
+    with _naming(path), ExitStack() as stack:
         part = stack.enter_context(whole_file(path)).absolute()  # FFmpeg reads a relative "a:b" as an address
         output = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
         stream = output.add_stream("libx264", rate=rate, options={"crf": "18"})
@@ -193,3 +198,14 @@ def write_video(
         yield write
         mux_audio(None)
         output.mux(stream.encode(None))
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Raise FFmpeg's errors as one line with the name of the output, instead of that of its temporary file."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
