@@ -3,10 +3,11 @@
 import errno
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from .atomic import whole_file
 from .audio import audio_muxer, clocked
 from .color import rgb_images, square_size
 from .container import open_video, video_stream
-from .decoding import decode
+from .decoding import IncompleteError, decode
 from .image import Image, find_images, read_image
 from .scan import scan
 from .timestamps import FrameClock, rising_packets, time_base
@@ -125,29 +126,34 @@ def read_video(path: str | Path, *, rate: float | Fraction = 25, strict: bool = 
 
 
 def _decode(video: Video) -> Iterator[Frame]:
-    lost = count = 0
+    """Decode with threads up to the first damage, and from there again without, so that no other frame is lost."""
+    count = lost = 0
 
-    def damaged(error: Exception) -> None:
+    def give_up(error: av.FFmpegError) -> None:
+        raise IncompleteError from error
+
+    def leave_out(error: av.FFmpegError) -> None:
         nonlocal lost
         if video.strict:
-            raise ValueError(f"{video.path}: is damaged after {count} of {video.frames} frames ({error})") from error
+            place = f"after {count} of {video.frames} frames"
+            raise ValueError(f"{video.path}: is damaged {place} ({error.strerror})") from error
         lost += 1
 
-    with open_video(video.path) as container:
-        stream = video_stream(container)
-        stream.thread_type, size = "AUTO", square_size(stream)
-        clock = FrameClock(time_base(stream), 1 / video.rate, video.time_base, timed=video.timed)
-        frames = decode(stream, rising_packets(container, clocked(container)), damaged)
-        for image, time in rgb_images(map(clock, frames), size):
-            yield Frame(image, time)
-            count += 1
+    for damaged, threads in ((give_up, 0), (leave_out, 1)):
+        with suppress(IncompleteError), open_video(video.path) as container:
+            stream = video_stream(container)
+            stream.thread_type, stream.codec_context.thread_count, size = "AUTO", threads, square_size(stream)
+            clock = FrameClock(time_base(stream), 1 / video.rate, video.time_base, timed=video.timed)
+            frames = map(clock, decode(stream, rising_packets(container, clocked(container)), damaged))
+            for image, time in rgb_images(islice(frames, count, None), size):
+                yield Frame(image, time)
+                count += 1
+            break
     if count == 0:
         raise ValueError(f"{video.path}: has no frames that can be decoded, {lost} are damaged")
     if lost:
-        warnings.warn(
-            f"{video.path}: {lost} of {video.frames} frames are damaged and left out; those after them may be torn",
-            stacklevel=2,
-        )
+        left_out = f"{lost} of {video.frames} frames are damaged and left out; those after them may be torn"
+        warnings.warn(f"{video.path}: {left_out}", stacklevel=2)
 
 
 @contextmanager
