@@ -215,3 +215,5 @@ def _naming(path: str | Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
+    except OverflowError as error:
+        raise ValueError(f"{path}: cannot be written, it has times of more than 2^63 ticks") from error
