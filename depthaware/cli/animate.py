@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ..media.atomic import check_output
-from .common import add_fps, add_model, check_input, check_weights, load_model, progress
+from .common import add_fps, add_model, check_source, check_video, check_weights, load_model, progress
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
@@ -56,8 +56,8 @@ def check(args: Namespace) -> None:
         check_output(args.save_depth, (".mp4",), (args.driving, args.output))
     if args.batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {args.batch_size}")
-    for path in (args.source, args.driving):
-        check_input(path)
+    check_source(args.source)
+    check_video(args.driving)
     if args.backend == "torch":
         check_weights(args)
         return

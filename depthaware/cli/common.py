@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..media.sequence import find_images
+from ..media.signatures import found_in, refusal
 from ..pretrained.locate import find_local
 
 if TYPE_CHECKING:
@@ -27,9 +29,27 @@ def add_fps(parser: ArgumentParser) -> None:
 
 
 def check_input(path: str) -> None:
-    """Raise OSError if there is no such file; patterns of frames are left to the reader."""
+    """Raise ValueError or OSError for a path that cannot be that of a file, a folder or a pattern of frames."""
+    if not path:
+        raise ValueError("expected the path of a file, a folder or a pattern, got an empty one")
+    if "://" in path:
+        raise ValueError(f"{path}: is an address on the network, expected a file: download it first")
     if not set(path) & set("*?[%"):
         Path(path).stat()
+
+
+def check_source(path: str) -> None:
+    """Raise ValueError or OSError if a file is missing, or surely no image."""
+    check_input(path)
+    found = found_in(path)
+    if not found.endswith(("image", "kind")):
+        raise ValueError(f"{path}: {refusal(found)}")
+
+
+def check_video(path: str) -> None:
+    """Raise ValueError or OSError if a file is missing, or a folder or pattern holds no frames, or each twice."""
+    check_input(path)
+    find_images(Path(path))
 
 
 def check_weights(args: Namespace) -> None:

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..media.atomic import check_output
-from .common import add_fps, add_model, check_input, check_weights, load_model, progress
+from .common import add_fps, add_model, check_video, check_weights, load_model, progress
 
 
 def add(parser: ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add(parser: ArgumentParser) -> None:
 
 def check(args: Namespace) -> None:
     """Refuse paths that cannot work, without PyTorch."""
-    check_input(args.input)
+    check_video(args.input)
     if args.output:
         check_output(args.output, (".png", ".ply", ".mp4"), (args.input,))
     check_weights(args)
@@ -28,13 +28,10 @@ def check(args: Namespace) -> None:
 def run(args: Namespace) -> str:
     """Estimate depth, and describe what was written."""
     from ..inference.depth_maps import depth_to_file
-    from ..media.image import is_still, open_media, read_image
+    from ..media.still import is_still, read_image
     from ..media.video import read_video
 
-    still = False
-    if Path(args.input).is_file():
-        with open_media(args.input) as container:
-            still = is_still(container)
+    still = Path(args.input).is_file() and is_still(args.input)
     name = re.sub(r"[^\w.-]+", "", Path(args.input).stem) or "frames"
     output = args.output or f"{name}_depth.{'png' if still else 'mp4'}"
     check_output(output, (".png", ".ply") if still else (".mp4",), (args.input,))

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..dagan import DaGAN
 from ..media.atomic import check_output
-from ..media.image import Fit, Image, fetch, from_pixels, to_pixels, to_uint8
+from ..media.image import AnyImage, Fit, Image, fetch, from_pixels, to_pixels, to_uint8
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import AnimateOptions, Animator, Driving, Mode, SupportsAnimation
 from .depth_maps import gray_painter
+from .inputs import as_driving
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class AnimatedFrame(Frame):
 
 def animate(
     model: SupportsAnimation,
-    source_image: Image | Tensor,
-    driving: Driving,
+    source_image: AnyImage,
+    driving: str | Path | Driving,
     *,
     mode: Mode = "relative",
     adaptive_scale: bool = True,
@@ -48,8 +49,9 @@ def animate(
 
     Args:
         model: on the target device.
-        source_image: uint8 (H, W, 3) as from `read_image`, or floats (1, 3, H, W) in [0, 1].
-        driving: `read_video("clip.mp4")`, or any images like the source's, taken as 25 a second.
+        source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
+        driving: path of a video, folder or pattern; `read_video("clip.mp4")`; or any images like the source's, taken as
+            25 a second.
         mode: "relative" adds the driving motion since `initial_frame` to the pose and shape of the source's own face;
             "absolute" takes the driving key points as they are.
         adaptive_scale: scale relative motion by the size of the source's face over that of the driving face.
@@ -63,8 +65,9 @@ def animate(
         Frames of S x S pixels with S = model.image_size, each with its time and its driving frame.
 
     Raises:
-        ValueError: if an option or the shape of an image is none of the above, or there is no such initial frame.
+        ValueError: if an option or an image is none of the above, there is no driving frame, or no such initial frame.
     """
+    driving = as_driving(driving)
     animator = _start(
         model,
         source_image,
@@ -75,9 +78,7 @@ def animate(
     return (frame for images, times in batches for frame in _frames(animator.step(images), images, times))
 
 
-def _start(
-    model: SupportsAnimation, source_image: Image | Tensor, driving: Driving, options: AnimateOptions
-) -> Animator:
+def _start(model: SupportsAnimation, source_image: AnyImage, driving: Driving, options: AnimateOptions) -> Animator:
     animator = Animator(model, source_image, options)
     if options.initial_frame != 0 and options.mode == "relative":
         animator.find_reference(driving)
@@ -91,8 +92,8 @@ def _frames(made: Tensor, driving: Tensor, times: list[Fraction]) -> list[Animat
 
 def animate_to_file(
     model: SupportsAnimation,
-    source_image: Image,
-    driving: Video,
+    source_image: AnyImage,
+    driving: str | Path | Video,
     output: str | Path,
     *,
     compare: bool = False,
@@ -106,7 +107,7 @@ def animate_to_file(
     Args:
         model: as in `animate`.
         source_image: as in `animate`.
-        driving: from `read_video`.
+        driving: path, or from `read_video`.
         output: path of the mp4.
         compare: show source, driving frame and result side by side.
         save_depth: path of a second mp4 with the disparity of the generated frames, bright = near.
@@ -114,6 +115,7 @@ def animate_to_file(
         progress: called with the numbers of frames done and in all.
         options: those of `animate`.
     """
+    driving = as_driving(driving)
     check_output(output, (".mp4",), others=(driving.path,))
     if save_depth:
         check_output(save_depth, (".mp4",), others=(driving.path, output))

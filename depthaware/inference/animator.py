@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..keypoints import Keypoints, face_scale, transfer_motion
-from ..media.image import Fit, Image, fit_square
+from ..media.image import AnyImage, Fit, fit_square
 from ..media.threads import AHEAD, prefetch
 from ..media.video import Frame
+from .inputs import check_precision
 
 Mode = Literal["relative", "absolute"]
-Driving = Iterable[Frame | Image | Tensor]
+Driving = Iterable[Frame | AnyImage]
 
 
 class SupportsAnimation(Protocol):
@@ -66,7 +67,7 @@ class Animator:
 
     Args:
         model: on the target device.
-        source_image: uint8 (H, W, 3) as from `read_image`, or floats (1, 3, H, W) in [0, 1].
+        source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
         options: those of `animate`.
 
     Attributes:
@@ -74,9 +75,8 @@ class Animator:
     """
 
     @torch.inference_mode()
-    def __init__(
-        self, model: SupportsAnimation, source_image: Image | Tensor, options: AnimateOptions | None = None
-    ) -> None:
+    def __init__(self, model: SupportsAnimation, source_image: AnyImage, options: AnimateOptions | None = None) -> None:
+        check_precision(model)
         self.model, self.options = model, options or AnimateOptions()
         self.source_image = self.fit(source_image)
         self._source = model.encode_source(self.source_image)
@@ -115,7 +115,7 @@ class Animator:
         )
         return self.model.drive(self._source, moved, dtype=self.options.dtype)
 
-    def fit(self, image: Image | Tensor) -> Tensor:
+    def fit(self, image: AnyImage) -> Tensor:
         """Turn an image of any shape into the model's input (1, 3, S, S) on its device, see `fit_square`."""
         model: Any = self.model
         device = model.device if hasattr(model, "device") else next(model.parameters()).device
@@ -140,7 +140,7 @@ class Animator:
         """Read driving frames as inputs of `step`, `batch_size` at a time, each batch with the times of its frames."""
         return self._batches(_timed(driving))
 
-    def _batches(self, frames: Iterable[tuple[Image | Tensor, Fraction]]) -> Iterator[tuple[Tensor, list[Fraction]]]:
+    def _batches(self, frames: Iterable[tuple[AnyImage, Fraction]]) -> Iterator[tuple[Tensor, list[Fraction]]]:
         stream = ((self.fit(image), time) for image, time in frames)
         while chunk := list(islice(stream, self.options.batch_size)):
             yield torch.cat([image for image, _ in chunk]), [time for _, time in chunk]
@@ -174,12 +174,12 @@ def _select(keypoints: Keypoints, index: int) -> Keypoints:
     return Keypoints(value[one], None if jacobian is None else jacobian[one])
 
 
-def _timed(driving: Driving) -> Iterator[tuple[Image | Tensor, Fraction]]:
+def _timed(driving: Driving) -> Iterator[tuple[AnyImage, Fraction]]:
     for index, item in enumerate(driving):
         yield (item.image, item.time) if isinstance(item, Frame) else (item, Fraction(index, 25))
 
 
-def _frame_at(driving: Driving, index: int) -> tuple[Image | Tensor, Fraction]:
+def _frame_at(driving: Driving, index: int) -> tuple[AnyImage, Fraction]:
     count = 0
     for count, frame in enumerate(_timed(driving), start=1):
         if count == index + 1:

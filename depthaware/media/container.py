@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import av
 from av.stream import Disposition
 
+from .signatures import found_in
 from .webp import is_animated_webp, unpack
 
 S = TypeVar("S", av.VideoStream, av.AudioStream)
@@ -24,20 +25,6 @@ DENIED = {
 }
 
 _EXPECTED = "expected a video that FFmpeg decodes (mp4, mov, mkv, webm, avi, ts, mpg, flv, wmv, ogv, gif, ...)"
-
-_BEGINNINGS = {
-    b"#EXTM3U": "a playlist (HLS), which names other files",
-    b"<MPD": "a playlist (DASH), which names other files",
-    b"ffconcat": "a playlist (ffconcat), which names other files",
-    b"v=0": "a session description (SDP), which names an address",
-    b"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
-    b"<!doctype html": "a web page",
-    b"<html": "a web page",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a ZIP archive",
-    b"Rar!": "a RAR archive",
-    b"\x1f\x8b": "a gzip archive",
-}
 
 
 @cache
@@ -72,8 +59,7 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
             source.seek(0)
             container = av.open(source, "r", metadata_errors="ignore", options=options, io_open=_refuse)
         except (av.FFmpegError, OSError, ValueError) as error:
-            file.seek(0)
-            raise ValueError(f"{path}: {_describe(file.read(512))}") from error
+            raise ValueError(f"{path}: {_refusal(found_in(path))}, {_EXPECTED}") from error
         with container:
             try:
                 yield container
@@ -81,15 +67,10 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
                 raise ValueError(f"{path}: damaged, or not a video that can be read ({error.strerror})") from error
 
 
-def _describe(head: bytes) -> str:
-    """Say what a file that FFmpeg does not read begins with, and what is expected."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    for beginning, name in _BEGINNINGS.items():
-        if text.lower().startswith(beginning.lower()) or (beginning == b"<MPD" and beginning in text):
-            return f"is {name}, {_EXPECTED}"
-    if text and all(byte >= 32 or byte in b"\t\r\n\f" for byte in text):
-        return f"is text, {_EXPECTED}"
-    return f"damaged, cut short, or of an unknown format, {_EXPECTED}"
+def _refusal(found: str) -> str:
+    if found.endswith(("image", "video", "sound", "kind")):
+        return "damaged, cut short, or of an unknown format"
+    return f"is {found}"
 
 
 def is_still(container: av.container.InputContainer, frames: int) -> bool:
