@@ -133,7 +133,7 @@ def run(args: Namespace) -> str:
     from ..media.image import read_image
     from ..media.video import read_video
 
-    source, driving = read_image(args.source), read_video(args.driving, rate=args.fps)
+    source, driving = read_image(args.source), read_video(args.driving, rate=args.fps, strict=args.strict)
     model = _load(args, driving.frames)
     with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
         written = animate_to_file(

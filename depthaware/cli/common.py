@@ -33,8 +33,9 @@ def add_device(parser: ArgumentParser) -> None:
 
 
 def add_fps(parser: ArgumentParser) -> None:
-    """Declare the frame rate of folders of images, which have none of their own."""
+    """Declare the frame rate of folders of images, which have none of their own, and the way with damaged videos."""
     parser.add_argument("--fps", type=float, default=25, help="of a folder of images (default: %(default)s)")
+    parser.add_argument("--strict", action="store_true", help="refuse damaged videos; else damaged frames are left out")
 
 
 def check_input(path: str) -> None:
@@ -97,12 +98,12 @@ def choose_device(args: Namespace) -> "torch.device":
     return torch.device(name)
 
 
-def read_media(path: str, fps: float) -> "Image | Video":
+def read_media(path: str, fps: float, *, strict: bool = False) -> "Image | Video":
     """Read an image, or open a video, a folder or a pattern of frames."""
     from ..media.still import is_still, read_image
     from ..media.video import read_video
 
-    return read_image(path) if Path(path).is_file() and is_still(path) else read_video(path, rate=fps)
+    return read_image(path) if Path(path).is_file() and is_still(path) else read_video(path, rate=fps, strict=strict)
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

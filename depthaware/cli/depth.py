@@ -52,7 +52,7 @@ def run(args: Namespace) -> str:
     from ..inference.turntable import turntable_to_file
     from ..media.video import Video
 
-    media = read_media(args.input, args.fps)
+    media = read_media(args.input, args.fps, strict=args.strict)
     still = not isinstance(media, Video)
     name = re.sub(r"[^\w.-]+", "", Path(args.input).stem) or "frames"
     default = f"{name}_{'turntable' if args.turntable else 'depth'}.{'png' if still else 'mp4'}"

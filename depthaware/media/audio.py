@@ -57,7 +57,8 @@ def audio_muxer(output: av.container.OutputContainer, path: str | Path | None) -
     def mux(until: Fraction | None) -> None:
         nonlocal pending
         while pending and (until is None or (pending.dts or 0) * (pending.time_base or 0) <= until):
-            output.mux(pending)
+            with suppress(av.InvalidDataError, av.ArgumentError):  # of a damaged packet
+                output.mux(pending)
             pending = next(packets, None)
 
     return mux

@@ -1,4 +1,4 @@
-"""Decoded frames as RGB images: color matrix, range, high dynamic range, transparency, pixel shape, fields, orientation."""
+"""Decoded frames as RGB images: color matrix, range, high dynamic range, transparency, shape, fields, orientation."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
+from av.video.reformatter import Colorspace
 
-HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-"""Transfer characteristics of high dynamic range: PQ and HLG."""
+from .tone_mapping import HDR, add_tone_mapping
 
 _MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})  # ITU-T H.273 table 4, as far as FFmpeg converts them to RGB
 _WIDEST = 8
@@ -40,7 +39,7 @@ class _Kind(NamedTuple):
     format: str
     matrix: int
     range: int
-    hdr: bool
+    hdr: int
     interlaced: bool
 
     @property
@@ -55,10 +54,9 @@ def rgb_images(
     """Convert the frames of a video, with FFmpeg's filters.
 
     The color matrix and range are those of the frame's tags. Without a tag the matrix is BT.709 for more than 576 rows
-    or 1279 columns and BT.601 below, as players assume. PQ and HLG are mapped to BT.709 by FFmpeg's swscale: a curve
-    that leaves shadows and skin as they are and compresses the highlights above them, in ICtCp, then a mapping of
-    BT.2020 colors into BT.709. Of interlaced frames the lines of the second field are filled in by bwdif, because a
-    face that moves is torn into combs otherwise. Transparency is laid over white.
+    or 1279 columns and BT.601 below, as players assume. PQ and HLG become BT.709, see `tone_map`. Of interlaced frames
+    the lines of the second field are filled in by bwdif, because a face that moves is torn into combs otherwise.
+    Transparency is laid over white.
 
     Args:
         frames: decoded, with times; of any pixel format, which may change, like the size.
@@ -75,7 +73,7 @@ def rgb_images(
             with suppress(av.BlockingIOError, av.EOFError):
                 while True:
                     made = graph.vpull()
-                    image = made.to_ndarray()
+                    image = np.asarray(made.to_ndarray(), np.uint8)
                     image = _upright(_over_white(image) if kind.transparent else image, made)
                     yield image, Fraction(made.pts or 0) * (made.time_base or 0)
 
@@ -84,12 +82,10 @@ def _with_kinds(frames: Iterable[av.VideoFrame]) -> Iterator[tuple[_Kind, av.Vid
     """Complete the color tags of frames, and tell how they are converted."""
     interlaced = False
     for frame in frames:
-        hdr = frame.color_trc in HDR
+        hdr = frame.color_trc if frame.color_trc in HDR else 0
         if frame.colorspace not in _MATRICES and not frame.format.is_rgb:
             high = frame.height > 576 or frame.width >= 1280
             frame.colorspace = Colorspace.BT2020 if hdr else Colorspace.ITU709 if high else Colorspace.ITU601
-        if hdr and frame.color_primaries == ColorPrimaries.UNSPECIFIED:
-            frame.color_primaries = ColorPrimaries.BT2020
         # Once there were interlaced frames, the filter sees the others too, which it leaves as they are.
         interlaced |= frame.interlaced_frame and not frame.format.is_rgb and min(frame.width, frame.height) >= 4
         shape = frame.width, frame.height, frame.format.name
@@ -100,11 +96,11 @@ def _graph(frame: av.VideoFrame, kind: _Kind, size: tuple[int, int]) -> av.filte
     graph = av.filter.Graph()
     base = frame.time_base or Fraction(1, av.time_base)
     source = f"video_size={kind.width}x{kind.height}:pix_fmt={kind.format}:time_base={base}"
-    scale = f"{size[1]}:{size[0]}:flags=bicubic" + ":out_transfer=bt709:out_primaries=bt709" * kind.hdr
     graph.link_nodes(
         graph.add("buffer", f"{source}:colorspace={kind.matrix}:range={kind.range}"),
         *([graph.add("bwdif", "mode=send_frame:deint=interlaced")] if kind.interlaced else []),
-        graph.add("scale", scale),
+        graph.add("scale", f"{size[1]}:{size[0]}:flags=bicubic"),
+        *([graph.add("format", "gbrp16le"), add_tone_mapping(graph, kind.hdr)] if kind.hdr else []),
         graph.add("format", "rgba" if kind.transparent else "rgb24"),
         graph.add("buffersink"),
     )

@@ -64,7 +64,7 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
             try:
                 yield container
             except (av.FFmpegError, OSError) as error:
-                raise ValueError(f"{path}: damaged, or not a video that can be read ({error})") from error
+                raise ValueError(f"{path}: damaged, or not a video that can be read ({error.strerror})") from error
 
 
 def _refusal(found: str) -> str:

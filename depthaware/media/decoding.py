@@ -5,9 +5,16 @@ from typing import Any
 
 import av
 
+_ONE_TO_ONE = ("h264", "hevc")
+"""Codecs with a frame for each packet; others have packets that are not shown."""
+
+
+class IncompleteError(Exception):
+    """Frames are missing that a decoder without threads may find."""
+
 
 def decode(
-    stream: av.VideoStream | av.AudioStream, packets: Iterable[av.Packet], damaged: Callable[[Exception], None]
+    stream: av.VideoStream | av.AudioStream, packets: Iterable[av.Packet], damaged: Callable[[av.FFmpegError], None]
 ) -> Iterator[Any]:
     """Decode the packets of one stream; what cannot be read or decoded is reported and left out.
 
@@ -18,21 +25,33 @@ def decode(
 
     Yields:
         Video or audio frames.
+
+    Raises:
+        IncompleteError: at the end, if a decoder with threads returned too few: PyAV drops those behind an error.
     """
-    mine = (packet for packet in packets if packet.stream_index == stream.index)
+    missing = 0
     try:
-        for packet in mine:
+        for packet in packets:
+            if packet.stream_index != stream.index:
+                continue
+            missing += not packet.is_discard
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
                 damaged(error)
-            else:
-                yield from frames
+                continue
+            missing -= len(frames)
+            yield from frames
     except av.FFmpegError as error:  # of the container: nothing after it can be read
         damaged(error)
     try:
-        yield from stream.decode(None)
+        last = stream.decode(None)
     except av.EOFError:
         return
     except av.FFmpegError as error:
         damaged(error)
+        return
+    yield from last
+    context = stream.codec_context
+    if missing > len(last) and context.thread_count != 1 and context.codec.canonical_name in _ONE_TO_ONE:
+        raise IncompleteError

@@ -61,6 +61,8 @@ def rising_packets(
         if not packet.size:
             continue  # the last, empty ones mark the end of the file
         index = packet.stream_index
+        if container.format.name == "avi":
+            packet.pts = None  # AVI has none; FFmpeg made this up
         _shift(packet, ticks[index])
         if packet.dts is not None:
             time = packet.dts * seconds[index]

@@ -1,11 +1,13 @@
 """Video files, frame by frame with times and audio; memory does not grow with their length."""
 
+import errno
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from .atomic import whole_file
 from .audio import audio_muxer, clocked
 from .color import rgb_images, square_size
 from .container import open_video, video_stream
-from .decoding import decode
+from .decoding import IncompleteError, decode
 from .image import Image, find_images, read_image
 from .scan import scan
 from .timestamps import FrameClock, rising_packets, time_base
@@ -124,29 +126,34 @@ def read_video(path: str | Path, *, rate: float | Fraction = 25, strict: bool = 
 
 
 def _decode(video: Video) -> Iterator[Frame]:
-    lost = count = 0
+    """Decode with threads up to the first damage, and from there again without, so that no other frame is lost."""
+    count = lost = 0
 
-    def damaged(error: Exception) -> None:
+    def give_up(error: av.FFmpegError) -> None:
+        raise IncompleteError from error
+
+    def leave_out(error: av.FFmpegError) -> None:
         nonlocal lost
         if video.strict:
-            raise ValueError(f"{video.path}: is damaged after {count} of {video.frames} frames ({error})") from error
+            place = f"after {count} of {video.frames} frames"
+            raise ValueError(f"{video.path}: is damaged {place} ({error.strerror})") from error
         lost += 1
 
-    with open_video(video.path) as container:
-        stream = video_stream(container)
-        stream.thread_type, size = "AUTO", square_size(stream)
-        clock = FrameClock(time_base(stream), 1 / video.rate, video.time_base, timed=video.timed)
-        frames = decode(stream, rising_packets(container, clocked(container)), damaged)
-        for image, time in rgb_images(map(clock, frames), size):
-            yield Frame(image, time)
-            count += 1
+    for damaged, threads in ((give_up, 0), (leave_out, 1)):
+        with suppress(IncompleteError), open_video(video.path) as container:
+            stream = video_stream(container)
+            stream.thread_type, stream.codec_context.thread_count, size = "AUTO", threads, square_size(stream)
+            clock = FrameClock(time_base(stream), 1 / video.rate, video.time_base, timed=video.timed)
+            frames = map(clock, decode(stream, rising_packets(container, clocked(container)), damaged))
+            for image, time in rgb_images(islice(frames, count, None), size):
+                yield Frame(image, time)
+                count += 1
+            break
     if count == 0:
         raise ValueError(f"{video.path}: has no frames that can be decoded, {lost} are damaged")
     if lost:
-        warnings.warn(
-            f"{video.path}: {lost} of {video.frames} frames are damaged and left out; those after them may be torn",
-            stacklevel=2,
-        )
+        left_out = f"{lost} of {video.frames} frames are damaged and left out; those after them may be torn"
+        warnings.warn(f"{video.path}: {left_out}", stacklevel=2)
 
 
 @contextmanager
@@ -172,11 +179,15 @@ def write_video(
         rate: average frames per second.
         time_base: finest step between times, in seconds; 1 / rate if None.
         audio: file with the audio: copied packet by packet, or converted to AAC if few players support its codec.
+
+    Raises:
+        ValueError: if FFmpeg refuses the size or the times.
+        OSError: if the disk is full.
     """
     base = time_base or 1 / rate
     odd = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
     pad = partial(np.pad, pad_width=odd, mode="edge") if np.any(odd) else np.ascontiguousarray
-    with ExitStack() as stack:
+    with _naming(path), ExitStack() as stack:
         part = stack.enter_context(whole_file(path)).absolute()  # FFmpeg reads a relative "a:b" as an address
         output = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
         stream = output.add_stream("libx264", rate=rate, options={"crf": "18"})
@@ -193,3 +204,16 @@ def write_video(
         yield write
         mux_audio(None)
         output.mux(stream.encode(None))
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Raise FFmpeg's errors as one line with the name of the output, instead of that of its temporary file."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
+    except OverflowError as error:
+        raise ValueError(f"{path}: cannot be written, it has times of more than 2^63 ticks") from error

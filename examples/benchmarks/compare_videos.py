@@ -74,6 +74,26 @@ def cut(_: Callable[..., bytes], path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
 
 
+def then(options: str) -> Callable[[Callable[..., bytes], Path], None]:
+    """Append the file again, remuxed with other options."""
+
+    def finish(ffmpeg: Callable[..., bytes], path: Path) -> None:
+        before = path.read_bytes()
+        remux(options)(ffmpeg, path)
+        path.write_bytes(before + path.read_bytes())
+
+    return finish
+
+
+def cover(ffmpeg: Callable[..., bytes], path: Path) -> None:
+    """Put a cover in front of the video."""
+    image, part = path.with_suffix(".jpg"), path.with_name(f"part_{path.name}")
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=300x300", "-frames:v", "1", str(image))
+    maps = ["-map", "1", "-map", "0", "-c", "copy", "-disposition:v:0", "attached_pic", "-disposition:v:1", "0"]
+    ffmpeg("-i", str(path), "-i", str(image), *maps, str(part))
+    part.replace(path)
+
+
 X264 = "-c:v libx264 -pix_fmt yuv420p"
 MIRRORED = [(angle, flip) for angle in (0, 90, 180, 270) for flip in ("", "-display_hflip")]
 CASES = [
@@ -87,6 +107,7 @@ CASES = [
     Case("theora.ogv", "-c:v libtheora -b:v 1M", sound="-c:a libvorbis"),
     Case("wmv2.wmv", "-c:v wmv2 -b:v 1M", sound="-c:a wmav2"),
     Case("b_frames_without_times.avi", "-c:v mpeg4 -bf 2 -b:v 1M", sound="-c:a libmp3lame"),
+    Case("h264_b_frames.avi", X264, sound="-c:a pcm_s16le"),
     Case("mjpeg.avi", "-c:v mjpeg -q:v 2", sound="-c:a pcm_s16le"),
     Case("xdcam.mxf", "-c:v mpeg2video -b:v 4M", sound="-c:a pcm_s16le -ar 48000"),
     Case("phone.3gp", "-c:v h263 -b:v 200k", size="176x144", sound="-c:a aac"),
@@ -144,7 +165,8 @@ CASES = [
         )
         for angle, flip in MIRRORED
     ),
-    Case("turned_wide_pixels.mp4", f"{X264} -aspect 3:1", finish=remux("", "-display_rotation 90")),
+    # ffmpeg turns the stored pixels first and stretches them then, which blurs in another direction
+    Case("turned_wide_pixels.mp4", f"{X264} -aspect 3:1", finish=remux("", "-display_rotation 90"), frames=None),
     Case(
         "interlaced.mpg",
         "-vf interlace,fieldorder=tff -c:v mpeg2video -flags +ildct+ilme -b:v 4M",
@@ -162,13 +184,17 @@ CASES = [
     Case("joined.ts", X264, sound="-c:a aac", finish=twice),
     Case("joined.mpg", "-c:v mpeg2video -b:v 2M", sound="-c:a mp2", finish=twice),
     Case("wraps_at_once.ts", X264, seconds=2, sound="-c:a aac", finish=remux("-output_ts_offset 95442.3")),
+    Case("wraps_later.ts", X264, rate="1", seconds=100, sound="-c:a aac", finish=remux("-output_ts_offset 95363")),
+    Case("jumps_ahead.ts", X264, sound="-c:a aac", finish=then("-output_ts_offset 500")),
     Case("negative.mkv", f"{X264} -bf 0", sound="-c:a aac", finish=remux("-bsf:v setts=ts=TS-300")),
     Case("image_late.mp4", X264, sound="-c:a aac", finish=remux("", "-itsoffset 0.3")),
     Case("edit_list.mp4", f"{X264} -g 5", seconds=1, sound="-c:a aac", finish=remux("", "-ss 0.5")),
     Case("same_times.mkv", f"{X264} -bf 0", finish=remux("-bsf:v setts=ts='floor(N/2)*80'"), frames=None),
     Case("cut.mkv", f"{X264} -g 5", seconds=2, finish=cut),
     Case("cut.ts", f"{X264} -g 5", seconds=2, finish=cut),
+    Case("gif_variable.gif", "-vf setpts='N*N*0.02/TB' -fps_mode passthrough"),
     # Streams
+    Case("cover.mp4", X264, finish=cover),
     Case("two_videos.mkv", f"-map 0:v -map 0:v -filter:v:1 negate {X264} -disposition:v:1 default -disposition:v:0 0"),
 ]
 
@@ -229,7 +255,9 @@ def compare(video: Video, frames: np.ndarray, times: list[float], case: Case) ->
     late = max((abs(float(frame.time) - time) for frame, time in zip(found, times, strict=False)), default=0)
     if late > 1.001e-3:
         problems.append(f"times differ by {1000 * late:.1f} ms")
-    pairs = zip(found, frames, strict=False)
+    pairs = list(zip(found, frames, strict=False))[
+        case.filters == WHOLE :
+    ]  # bwdif differs between FFmpeg 8 and 9 there
     worst = max(int(abs(frame.image.astype(int) - other).max()) for frame, other in pairs)
     if case.frames is not None and worst > case.frames:
         problems.append(f"values differ by {worst}")
