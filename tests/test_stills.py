@@ -89,6 +89,12 @@ def test_a_gray_image_may_have_a_profile_of_colors(tmp_path, silent):
     assert abs(read_image(tmp_path / "L.png")[..., 0] - np.asarray(image("L"), int)).max() > 5
 
 
+def test_a_profile_of_another_color_space_is_ignored_with_a_note(tmp_path):
+    path = saved(tmp_path / "a.png", icc_profile=odd_stills.gray_profile(1.0))
+    with pytest.warns(UserWarning, match=r"a.png: its color profile is ignored: it is for L, the image is RGB"):
+        np.testing.assert_array_equal(read_image(path), truth())
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_lies_over_white(mode, tmp_path, silent):
     clear = PIL.Image.new("RGBA", (4, 4), (10, 20, 30, 0)).convert(mode)
