@@ -272,6 +272,16 @@ def test_a_path_is_its_file(as_path, tmp_path):
     np.testing.assert_array_equal(load_image(as_path(path)), read_image(path))
 
 
+def test_of_two_layouts_floats_have_their_channels_first_and_bytes_last():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8)
+    np.testing.assert_array_equal(load_image(pixels), pixels)
+    np.testing.assert_array_equal(load_image(torch.from_numpy(pixels / 255)), np.moveaxis(pixels, 0, 2))
+
+
+def test_rounding_beyond_1_is_cut_off():
+    assert to_tensor(torch.full((3, 4, 4), 1.0005)).max() == 1
+
+
 @pytest.mark.parametrize("gray", [RGB[..., 0], RGB[..., :1], torch.from_numpy(RGB[..., 0] / 255)])
 def test_gray_is_the_same_in_each_channel(gray):
     np.testing.assert_array_equal(load_image(gray), RGB[..., :1].repeat(3, axis=2))

@@ -184,8 +184,6 @@ def _split(image: PIL.Image.Image) -> tuple[PIL.Image.Image, PIL.Image.Image | N
 
 
 def _to_rgb(image: PIL.Image.Image, profile: bytes | None, name: str) -> PIL.Image.Image:
-    if image.mode == "LAB" and not profile:
-        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     try:
         if profile:
             mode, transform = _transform(profile)

@@ -150,7 +150,7 @@ def stills() -> dict[str, Write]:
     for channels in (2, 3, 4):
         found[f"png_16_bit_{channels}.png"] = partial(png_16, channels=channels)
     found["png_16_bit_key.png"] = partial(png_16, channels=3, key=tuple(int(v) * 257 for v in rgb[10, 10]))
-    found["png_16_bit_gray_key.png"] = partial(png_16, channels=1, key=(int(gray[10, 10]) * 257,))
+    found["png_16_bit_gray_key.png"] = partial(png_16, channels=1, key=(int(gray[40, 40]) * 257,))
     several("png_animated.png")
     add("png_named.jpg", format="PNG")
     for orientation in range(1, 9):
