@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .keypoints import Keypoints as Keypoints
     from .keypoints import RGBDKeypointDetector as RGBDKeypointDetector
     from .keypoints import transfer_motion as transfer_motion
-    from .media.image import read_image as read_image
+    from .media.still import read_image as read_image
     from .media.video import read_video as read_video
     from .motion import DenseMotion as DenseMotion
     from .motion import DenseMotionNetwork as DenseMotionNetwork
@@ -36,7 +36,7 @@ _HOMES = {
     "inference.animation": ["animate"],
     "inference.optimization": ["optimize"],
     "keypoints": ["Keypoints", "RGBDKeypointDetector", "transfer_motion"],
-    "media.image": ["read_image"],
+    "media.still": ["read_image"],
     "media.video": ["read_video"],
     "motion": ["DenseMotion", "DenseMotionNetwork"],
     "pose": ["Pose", "PoseNet"],

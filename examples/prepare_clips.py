@@ -97,7 +97,7 @@ def prepare(source: str, options: Options) -> Record:
     if identity is None:
         return save(output, drop(record, 0, 0, f"no identity: not named as in {options.layout}"))
     try:
-        video = read_video(path)
+        video = read_video(path, strict=True)
         shots, times = find_shots(video, make_detector(options), options.detections_per_second)
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")

@@ -137,7 +137,7 @@ for line in {WRONG_AT_ONCE}:
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_loading_is_announced_unless_quiet(here, quiet):
-    Path("bad.pth").write_text("no checkpoint")
+    Path("bad.pth").write_bytes(b"\x80\2 no checkpoint")
     out, err = run(["convert", "bad.pth", "--output", "new", *quiet]).communicate(timeout=300)
     assert out == "" and err.startswith("depthaware: error: " if quiet else f"{LOADING}depthaware: error: ")
 
@@ -204,24 +204,23 @@ BAD = {
     # the source
     "animate --source missing.png": "missing.png: No such file or directory",
     "animate --source empty.png": "empty.png: the file is empty",
-    "animate --source text.png": "text.png: damaged",
-    "animate --source cut.png": "cut.png: damaged, cut short",
-    "animate --source clip.mp4": "clip.mp4: is a video",
-    "animate --source animated.gif": "animated.gif: is a video",
+    "animate --source text.png": "text.png: is text, expected an image (PNG, JPEG",
+    "animate --source cut.png": "cut.png: is damaged or cut short",
+    "animate --source clip.mp4": "clip.mp4: is an MP4 video, expected an image",
     "animate --source folder": "folder: Is a directory",
     # the driver
     "animate --driving missing.mp4": "missing.mp4: No such file or directory",
     "animate --driving empty.mp4": "empty.mp4: the file is empty",
-    "animate --driving text.mp4": "text.mp4: damaged",
+    "animate --driving text.mp4": "text.mp4: is text, expected a video",
     "animate --driving noise.mp4": "noise.mp4: damaged",
-    "animate --driving list.m3u8": "list.m3u8: damaged",
+    "animate --driving list.m3u8": "list.m3u8: is a playlist",
     "animate --driving cut.mp4": "cut.mp4: damaged, cut short",
-    "animate --driving cut_behind_its_index.mp4": "cut_behind_its_index.mp4: is cut short",
-    "animate --driving cut.webm": "cut.webm: is cut short",
+    "animate --driving cut_behind_its_index.mp4 --strict": "cut_behind_its_index.mp4: is cut short",
+    "animate --driving cut.webm --strict": "cut.webm: is cut short",
     "animate --driving no_frames.mp4": "no_frames.mp4: has no",
     "animate --driving me.png": "me.png: is a still image, expected a video",
     "animate --driving folder": "folder: found no images",
-    "animate --driving mixed": "mixed/2.png: damaged, cut short",
+    "animate --driving mixed": "mixed/2.png: is damaged or cut short",
     "animate --driving folder/*.png": "folder/*.png: found no images",
     "animate --driving %03d.png": "%03d.png: found no images",
     "animate --driving mixed --fps 0": "rate: expected",
@@ -259,8 +258,8 @@ BAD = {
     "animate --weights other_config": "other_config",
     # depth and convert
     "depth missing.png": "missing.png: No such file or directory",
-    "depth cut.png": "cut.png: damaged",
-    "depth text.mp4": "text.mp4: damaged",
+    "depth cut.png": "cut.png: is damaged or cut short",
+    "depth text.mp4": "text.mp4: is text",
     "depth me.png --output me.png": "output 'me.png': is the same file as 'me.png'",
     "depth me.png --output depth.mp4": "output 'depth.mp4': expected a name that ends in .png or .ply",
     "depth clip.mp4 --output depth.ply": "output 'depth.ply': expected a name that ends in .mp4",

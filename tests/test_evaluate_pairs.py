@@ -134,8 +134,9 @@ TABLES = {
 
 BAD_CLIPS = {
     "one.mp4: has 1 frame, expected at least 2": None,
-    "text.mp4: damaged, cut short, or neither an image nor a video that can be read": None,
-    "shots/2.png: damaged, cut short, or neither an image nor a video that can be read": 1,
+    "text.mp4: is text, expected a video that FFmpeg decodes "
+    "(mp4, mov, mkv, webm, avi, ts, mpg, flv, wmv, ogv, gif, ...)": None,
+    "shots/2.png: is damaged or cut short (image file is truncated)": 1,
 }
 
 

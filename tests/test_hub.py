@@ -173,8 +173,12 @@ BAD_FILES = {
         json.dumps(TINY | {"num_keypoints": 4}).encode(),
         r"is \(8, 16, 3, 3\), expected \(8, 20, 3, 3\)",
     ),
-    "empty weights": ("model.safetensors", b"", "not a whole safetensors file"),
-    "pickled weights": ("model.safetensors", b"\x80\x02}q\x00." * 20, "not a whole safetensors file"),
+    "empty weights": ("model.safetensors", b"", "is an empty file, download it again"),
+    "pickled weights": (
+        "model.safetensors",
+        b"\x80\x02}q\x00." * 20,
+        "is a Python pickle, expected a safetensors file",
+    ),
 }
 
 

@@ -134,7 +134,7 @@ def test_fit_square_crops_the_center_pads_and_averages():
     assert abs(fit_square(board.astype(np.uint8), 8) - 0.5).max() < 0.05  # without anti-aliasing: black or white
 
 
-@pytest.mark.parametrize("bad", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), torch.zeros(2, 3, 8, 8)])
+@pytest.mark.parametrize("bad", [np.zeros((8, 8, 2), np.uint8), np.zeros(8, np.uint8), torch.zeros(2, 3, 8, 8)])
 def test_fit_square_names_the_shape_that_it_refuses(bad):
     with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\).*got"):
         fit_square(bad, 8)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ..media.atomic import check_output
-from .common import add_fps, add_model, check_input, check_weights, load_model, progress
+from .common import add_fps, add_model, check_source, check_video, check_weights, load_model, progress
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
@@ -72,8 +72,8 @@ def check(args: Namespace) -> None:
     for name in ("batch_size", "max_size"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(args, name)}")
-    for path in (args.source, args.driving):
-        check_input(path)
+    check_source(args.source)
+    check_video(args.driving)
     if args.backend == "torch":
         check_weights(args)
         return
@@ -133,7 +133,7 @@ def run(args: Namespace) -> str:
     from ..media.image import read_image
     from ..media.video import read_video
 
-    source, driving = read_image(args.source), read_video(args.driving, rate=args.fps)
+    source, driving = read_image(args.source), read_video(args.driving, rate=args.fps, strict=args.strict)
     model = _load(args, driving.frames)
     with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
         written = animate_to_file(

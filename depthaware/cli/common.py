@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..media.sequence import find_images
+from ..media.signatures import found_in, refusal
 from ..pretrained.locate import CONFIG, find_local
 
 if TYPE_CHECKING:
@@ -31,14 +33,33 @@ def add_device(parser: ArgumentParser) -> None:
 
 
 def add_fps(parser: ArgumentParser) -> None:
-    """Declare the frame rate of folders of images, which have none of their own."""
+    """Declare the frame rate of folders of images, which have none of their own, and the way with damaged videos."""
     parser.add_argument("--fps", type=float, default=25, help="of a folder of images (default: %(default)s)")
+    parser.add_argument("--strict", action="store_true", help="refuse damaged videos; else damaged frames are left out")
 
 
 def check_input(path: str) -> None:
-    """Raise OSError if there is no such file; patterns of frames are left to the reader."""
+    """Raise ValueError or OSError for a path that cannot be that of a file, a folder or a pattern of frames."""
+    if not path:
+        raise ValueError("expected the path of a file, a folder or a pattern, got an empty one")
+    if "://" in path:
+        raise ValueError(f"{path}: is an address on the network, expected a file: download it first")
     if not set(path) & set("*?[%"):
         Path(path).stat()
+
+
+def check_source(path: str) -> None:
+    """Raise ValueError or OSError if a file is missing, or surely no image."""
+    check_input(path)
+    found = found_in(path)
+    if not found.endswith(("image", "kind")):
+        raise ValueError(f"{path}: {refusal(found)}")
+
+
+def check_video(path: str) -> None:
+    """Raise ValueError or OSError if a file is missing, or a folder or pattern holds no frames, or each twice."""
+    check_input(path)
+    find_images(Path(path))
 
 
 def check_weights(args: Namespace) -> None:
@@ -77,16 +98,12 @@ def choose_device(args: Namespace) -> "torch.device":
     return torch.device(name)
 
 
-def read_media(path: str, fps: float) -> "Image | Video":
+def read_media(path: str, fps: float, *, strict: bool = False) -> "Image | Video":
     """Read an image, or open a video, a folder or a pattern of frames."""
-    from ..media.image import is_still, open_media, read_image
+    from ..media.still import is_still, read_image
     from ..media.video import read_video
 
-    if Path(path).is_file():
-        with open_media(path) as container:
-            if is_still(container):
-                return read_image(path)
-    return read_video(path, rate=fps)
+    return read_image(path) if Path(path).is_file() and is_still(path) else read_video(path, rate=fps, strict=strict)
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
 
+from ..pretrained.downloads import check_checkpoint
 from .common import check_input
 
 
@@ -18,6 +19,7 @@ def add(parser: ArgumentParser) -> None:
 def check(args: Namespace) -> None:
     """Refuse paths that cannot work, without PyTorch."""
     check_input(args.checkpoint)
+    check_checkpoint(args.checkpoint)
     if Path(args.output).is_file():
         raise ValueError(f"output {args.output!r}: is a file, expected a folder")
     if args.depth_dir and not Path(args.depth_dir).is_dir():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
-from .common import add_fps, add_model, check_input, check_weights, load_model, progress, read_media
+from .common import add_fps, add_model, check_video, check_weights, load_model, progress, read_media
 
 
 def add(parser: ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add(parser: ArgumentParser) -> None:
 
 def check(args: Namespace) -> None:
     """Refuse options and paths that cannot work, without PyTorch."""
-    check_input(args.input)
+    check_video(args.input)
     if args.output:
         check_output(args.output, (*_suffixes(args, still=True), ".mp4"), (args.input,))
     if args.turntable and args.fit == "face":
@@ -52,7 +52,7 @@ def run(args: Namespace) -> str:
     from ..inference.turntable import turntable_to_file
     from ..media.video import Video
 
-    media = read_media(args.input, args.fps)
+    media = read_media(args.input, args.fps, strict=args.strict)
     still = not isinstance(media, Video)
     name = re.sub(r"[^\w.-]+", "", Path(args.input).stem) or "frames"
     default = f"{name}_{'turntable' if args.turntable else 'depth'}.{'png' if still else 'mp4'}"

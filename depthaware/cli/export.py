@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from importlib.resources import files
 from pathlib import Path
 
-from .common import check_input, check_weights
+from .common import check_video, check_weights
 
 _MEDIA = files("depthaware") / "assets"
 _FRAMES = 32
@@ -31,7 +31,7 @@ def check(args: Namespace) -> None:
         raise ValueError("format: expected onnx or, unless int8, torch, got 'torch'")
     if Path(args.output).is_file():
         raise ValueError(f"output {args.output!r}: is a file, expected a folder")
-    check_input(args.calibrate)
+    check_video(args.calibrate)
     check_weights(args)
 
 

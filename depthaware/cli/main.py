@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from . import animate, attention, compare, convert, depth, evaluate, export
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
     try:
-        args = _parser().parse_args(argv)
+        args = _parser().parse_args([_as_path(word) for word in (sys.argv[1:] if argv is None else argv)])
         args.check(args)
         _import_libraries(args.quiet)
         with _handling(_interrupt), warnings.catch_warnings():
@@ -36,9 +37,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not re.search("out of memory|allocate memory|not enough memory", str(error)):
             raise
         return _complain("error: out of memory, try a smaller --batch-size or another --device")
-    if not args.quiet:
-        print(done)
+    return 0 if args.quiet else _say(done)
+
+
+def _say(done: str) -> int:
+    """Print the result, which is written; a terminal that lacks a letter of its name is no error."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(done, flush=True)
+    except OSError as error:  # a full disk, a closed pipe
+        sys.stdout = None  # or it is flushed again at the end
+        return _complain(f"error: the result is written, but not this report: {error.strerror}")
     return 0
+
+
+def _as_path(word: str) -> str:
+    """Tell a file called -me.png from an option."""
+    return f"./{word}" if word.startswith("-") and {".", "/"} & set(word) and os.path.exists(word) else word
 
 
 def _complain(message: str, code: int = 2) -> int:
@@ -62,6 +78,9 @@ def _import_libraries(quiet: bool) -> None:
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     """Handle Ctrl-C, `kill` and the terminal's end, unless the process was started with them ignored."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot, and get no signals
+        yield
+        return
     known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.signal(number, handler) for number in known if signal.getsignal(number) != signal.SIG_IGN}
     try:
@@ -80,6 +99,8 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):
+            message += ", ./-NAME if it begins with a dash"
         raise ValueError(message)  # ends in one line, like every other mistake
 
 

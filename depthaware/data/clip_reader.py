@@ -123,7 +123,7 @@ class ClipReader:
 
     def count(self, name: str) -> int:
         """Number of frames of a clip."""
-        return read_video(self.find(name)).frames
+        return read_video(self.find(name), strict=True).frames
 
     def frame(self, name: str, index: int | str) -> Tensor:
         """Read one frame of a clip: (1, 3, size, size) in [0, 1].
@@ -171,7 +171,7 @@ class ClipReader:
     def _decode(self, name: str, path: Path, index: int) -> Image:
         opened, self._open = self._open, None  # reset, so that a failed clip is reopened
         if opened is None or opened[0] != name or opened[2] > index:
-            opened = (name, iter(read_video(path)), 0)
+            opened = (name, iter(read_video(path, strict=True)), 0)
         _, frames, count = opened
         for frame in frames:
             count += 1

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ..dagan import DaGAN
 from ..media.atomic import check_output
-from ..media.image import Fit, Image, fetch, from_pixels, to_pixels
+from ..media.image import AnyImage, Fit, Image, fetch, from_pixels, to_pixels
 from ..media.panels import resize_image
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
 from .depth_maps import gray_painter
 from .driving import DrivingFrame
+from .inputs import as_driving
 from .options import AnimateOptions, Driving, Mode, SupportsAnimation
 from .source import Source
 
@@ -41,8 +42,8 @@ class AnimatedFrame(Frame):
 
 def animate(
     model: SupportsAnimation,
-    source_image: Image | Tensor,
-    driving: Driving,
+    source_image: AnyImage,
+    driving: str | Path | Driving,
     *,
     mode: Mode = "relative",
     adaptive_scale: bool = True,
@@ -61,9 +62,9 @@ def animate(
 
     Args:
         model: on the target device.
-        source_image: uint8 (H, W, 3) as from `read_image`, or floats (1, 3, H, W) in [0, 1].
-        driving: `read_video("clip.mp4")`, or any images like the source's, taken as 25 a second. What can be read
-            only once, such as a camera, is followed frame by frame.
+        source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
+        driving: path of a video, folder or pattern; `read_video("clip.mp4")`; or any images like the source's, taken as
+            25 a second. What can be read only once, such as a camera, is followed frame by frame.
         mode: "relative" adds the driving motion since the initial frame to the pose and shape of the source's own face;
             "absolute" takes the driving key points as they are.
         adaptive_scale: scale relative motion by the size of the source's face over that of the driving face.
@@ -102,6 +103,7 @@ def animate(
         scenes,
         smooth,
     )
+    driving = as_driving(driving)
     animator = Animator(model, source_image, options)
     batches = animator.read(driving)
     return (frame for batch in batches for frame in _frames(animator, batch))
@@ -120,8 +122,8 @@ def _tiles(images: Sequence[Tensor], count: int) -> Tensor:
 
 def animate_to_file(
     model: SupportsAnimation,
-    source_image: Image,
-    driving: Video,
+    source_image: AnyImage,
+    driving: str | Path | Video,
     output: str | Path,
     *,
     compare: bool = False,
@@ -136,7 +138,7 @@ def animate_to_file(
     Args:
         model: as in `animate`.
         source_image: as in `animate`.
-        driving: from `read_video`.
+        driving: path, or from `read_video`.
         output: path of the mp4.
         compare: show source, driving frame and result side by side.
         save_depth: path of a second mp4 with the disparity of the generated square, bright = near.
@@ -145,6 +147,7 @@ def animate_to_file(
         notes: called with lines on what was chosen.
         options: those of `animate`.
     """
+    driving = as_driving(driving)
     check_output(output, (".mp4",), others=(driving.path,))
     if save_depth:
         check_output(save_depth, (".mp4",), others=(driving.path, output))

@@ -15,7 +15,7 @@ from ..faces.crop import Crop
 from ..faces.face import FaceDetector
 from ..faces.tracking import DrivingTrack
 from ..keypoints import Keypoints, face_scale, transfer_motion
-from ..media.image import Image, fit_square, to_tensor, to_uint8
+from ..media.image import AnyImage, Image, fit_square, to_tensor, to_uint8
 from ..media.threads import AHEAD, prefetch
 from .driving import (
     DrivingFrame,
@@ -26,6 +26,7 @@ from .driving import (
     timed,
     tracked_frames,
 )
+from .inputs import check_precision
 from .motion import DrivingMotion, pose_distance, select
 from .options import AnimateOptions, Driving, SupportsAnimation
 from .source import Source, to_array
@@ -39,7 +40,7 @@ class Animator:
 
     Args:
         model: on the target device.
-        source_image: uint8 (H, W, 3) as from `read_image`, or floats (1, 3, H, W) in [0, 1].
+        source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
         options: those of `animate`.
         detector: of faces; `BlazeFaceDetector()` if None.
 
@@ -54,11 +55,12 @@ class Animator:
     def __init__(
         self,
         model: SupportsAnimation,
-        source_image: Image | Tensor,
+        source_image: AnyImage,
         options: AnimateOptions | None = None,
         *,
         detector: FaceDetector | None = None,
     ) -> None:
+        check_precision(model)
         self.model, self.options = model, options or AnimateOptions()
         self.source = Source(source_image, model.image_size, self.options, detector)
         squares = self.source.squares.to(self.device)

@@ -15,6 +15,7 @@ from ..faces.pose import pose_warning
 from ..faces.tracking import DrivingTrack, LiveTracker, track_driving
 from ..media.image import Image
 from ..media.video import Frame
+from .inputs import opened
 from .options import AnimateOptions, Driving
 from .source import to_array
 
@@ -46,7 +47,7 @@ Fitter = Callable[[Image | Tensor, Crop | None], Tensor]
 def timed(driving: Driving) -> Iterator[tuple[Image | Tensor, Fraction]]:
     """Read images with their times; those that have none are taken as 25 a second."""
     for index, item in enumerate(driving):
-        yield (item.image, item.time) if isinstance(item, Frame) else (item, Fraction(index, 25))
+        yield (item.image, item.time) if isinstance(item, Frame) else (opened(item), Fraction(index, 25))
 
 
 def follow_face(

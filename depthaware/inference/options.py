@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..keypoints import Keypoints
-from ..media.image import Fit, Image
+from ..media.image import AnyImage, Fit
 from ..media.video import Frame
 
 Mode = Literal["relative", "absolute"]
-Driving = Iterable[Frame | Image | Tensor]
+Driving = Iterable[Frame | AnyImage]
 
 
 class SupportsAnimation(Protocol):

@@ -13,7 +13,8 @@ from ..faces import BlazeFaceDetector
 from ..faces.crop import face_crop, whole_image
 from ..faces.face import Face, FaceDetector, roll
 from ..faces.paste import Paste
-from ..media.image import Image, fit_square, to_tensor, to_uint8
+from ..media.image import AnyImage, Image, fit_square, to_tensor, to_uint8
+from .inputs import opened
 from .options import AnimateOptions
 
 TILTED = 0.1
@@ -26,7 +27,7 @@ class Source:
     """A source image and its chosen faces.
 
     Args:
-        image: uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1].
+        image: any of `load_image`.
         size: side of the model's input in pixels.
         options: of which `fit`, `face`, `paste` and `max_size` are read.
         detector: of faces, called only if `fit` is "face".
@@ -38,9 +39,9 @@ class Source:
     """
 
     def __init__(
-        self, image: Image | Tensor, size: int, options: AnimateOptions, detector: FaceDetector | None = None
+        self, image: AnyImage, size: int, options: AnimateOptions, detector: FaceDetector | None = None
     ) -> None:
-        self.size, self.options = size, options
+        self.size, self.options, image = size, options, opened(image)
         self.faces = _chosen_faces(to_array(image), options.face, detector) if options.fit == "face" else []
         if not self.faces:
             self.crops, self.squares = [], fit_square(image, size, "crop" if options.fit == "face" else options.fit)

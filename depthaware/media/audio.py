@@ -1,31 +1,48 @@
-"""Audio copied from one file to another, packet by packet."""
+"""Audio of one file in another: copied packet by packet, or made AAC."""
 
+import io
+import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
+from typing import cast
 
 import av
 
-from .image import open_media
+from .container import audio_stream, open_video, video_stream
+from .decoding import decode
+from .timestamps import rising_packets, time_base
 
 # What common players accept inside mp4; FFmpeg would write PCM and Vorbis too, which few players support.
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"})
 
-
-def start_time(container: av.container.InputContainer) -> Fraction:
-    """First timestamp of the file in seconds, not 0 in transport streams."""
-    return max(Fraction(container.start_time or 0, av.time_base), Fraction(0))
+RATE = 48000
+"""Samples per second of the AAC, which is stereo."""
 
 
-def audio_codec(container: av.container.InputContainer) -> str | None:
-    """Codec of the first audio stream ("aac"), or None."""
-    streams = container.streams.audio
-    return streams[0].codec_context.codec.canonical_name if streams else None
+def clocked(container: av.container.InputContainer) -> list[av.VideoStream | av.AudioStream]:
+    """Streams that share one clock: the video and the audio that are read, as far as there are any."""
+    audio = audio_stream(container)
+    return [*([video_stream(container)] if container.streams.video else []), *([audio] if audio else [])]
+
+
+def is_copied(stream: av.AudioStream) -> bool:
+    """Return True if players of mp4 accept the codec, and FFmpeg's mp4 this kind of it (no MP3 of 8 kHz)."""
+    if stream.codec_context.codec.canonical_name not in COPIED:
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", format="mp4") as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def audio_muxer(output: av.container.OutputContainer, path: str | Path | None) -> Callable[[Fraction | None], None]:
-    """Copy the audio of a file: unchanged if its codec is in `COPIED`, converted to AAC otherwise.
+    """Copy the default audio of a file: unchanged if `is_copied`, converted to AAC otherwise.
 
     Args:
         output: mp4 without any packets so far.
@@ -40,37 +57,77 @@ def audio_muxer(output: av.container.OutputContainer, path: str | Path | None) -
     def mux(until: Fraction | None) -> None:
         nonlocal pending
         while pending and (until is None or (pending.dts or 0) * (pending.time_base or 0) <= until):
-            output.mux(pending)
+            with suppress(av.InvalidDataError, av.ArgumentError):  # of a damaged packet
+                output.mux(pending)
             pending = next(packets, None)
 
     return mux
 
 
 def _packets(path: str | Path, output: av.container.OutputContainer) -> Iterator[av.Packet]:
-    with open_media(path) as container:
-        if audio_codec(container) in COPIED:
-            yield from _copy(container, output)
+    with open_video(path) as container:
+        source = audio_stream(container)
+        if source is None:
+            return
+        packets = rising_packets(container, clocked(container))
+        mine = (packet for packet in packets if packet.stream_index == source.index)
+        if is_copied(source):
+            yield from _copy(mine, output.add_stream_from_template(source))
         else:
-            yield from _convert(container, output)
+            frames = decode(source, mine, lambda _: None)
+            yield from _convert(frames, time_base(source), output.add_stream("aac", RATE, layout="stereo"))
 
 
-def _copy(container: av.container.InputContainer, output: av.container.OutputContainer) -> Iterator[av.Packet]:
-    source = container.streams.audio[0]
-    stream = output.add_stream_from_template(source)
-    for packet in container.demux(source):
-        if packet.pts is None or packet.dts is None or packet.time_base is None:
-            continue  # the last, empty packet marks the end of the file
-        late = round(start_time(container) / packet.time_base)
-        packet.pts, packet.dts, packet.stream = packet.pts - late, packet.dts - late, stream
+def _copy(packets: Iterator[av.Packet], stream: av.AudioStream) -> Iterator[av.Packet]:
+    last, end = -math.inf, -math.inf
+    for packet in packets:
+        packet.pts = packet.dts if packet.pts is None else packet.pts
+        packet.dts = packet.pts if packet.dts is None else packet.dts
+        if packet.dts is None:
+            continue
+        # Where files were joined, the sound of the first may reach into that of the second.
+        if packet.dts <= last or packet.dts < end - (packet.duration or 0) / 2:
+            continue
+        last, end = packet.dts, packet.dts + (packet.duration or 0)
+        packet.stream = stream
         yield packet
 
 
-def _convert(container: av.container.InputContainer, output: av.container.OutputContainer) -> Iterator[av.Packet]:
-    stream = output.add_stream("aac", rate=48000, layout="stereo")
-    resampler = av.AudioResampler(format="fltp", layout="stereo", rate=48000, frame_size=1024)
-    for frame in chain(container.decode(audio=0), [None]):
-        if frame and frame.pts is not None and frame.time_base:
-            frame.pts -= round(start_time(container) / frame.time_base)
-        for resampled in resampler.resample(frame):
-            yield from stream.encode(resampled)
+def _convert(frames: Iterator[av.AudioFrame], base: Fraction, stream: av.AudioStream) -> Iterator[av.Packet]:
+    for frame in _resample(frames, base):
+        yield from stream.encode(frame)
     yield from stream.encode(None)
+
+
+def _resample(frames: Iterator[av.AudioFrame], base: Fraction) -> Iterator[av.AudioFrame]:
+    """Make stereo of the same rate of frames that may change in the middle of a file; fill gaps with silence."""
+    done = 0
+    for _, run in groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        first = next(run)
+        graph = _resampler(first, base, done)
+        for frame in chain([first], run, [None]):
+            for part in _push(graph, frame):
+                done += part.samples
+                yield part
+
+
+def _resampler(frame: av.AudioFrame, base: Fraction, start: int) -> av.filter.Graph:
+    """Make a filter for frames like this one, whose first sample is number `start` of the result."""
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(sample_rate=frame.sample_rate, format=frame.format, layout=frame.layout, time_base=base)
+    graph.link_nodes(
+        source,
+        graph.add("aresample", f"{RATE}:async=1:first_pts={start}"),
+        graph.add("aformat", "sample_fmts=fltp:channel_layouts=stereo"),
+        graph.add("asetnsamples", "n=1024:p=0"),
+        graph.add("abuffersink"),
+    )
+    graph.configure()
+    return graph
+
+
+def _push(graph: av.filter.Graph, frame: av.AudioFrame | None) -> Iterator[av.AudioFrame]:
+    graph.push(frame)
+    with suppress(av.BlockingIOError, av.EOFError):
+        while True:
+            yield cast(av.AudioFrame, graph.pull())

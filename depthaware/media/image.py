@@ -1,9 +1,6 @@
 """Image files, and conversion between pixels and model inputs."""
 
-import io
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -11,58 +8,21 @@ from typing import Any, Literal
 import av
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from .atomic import whole_file
-from .formats import IMAGE_SUFFIXES, MEDIA_FORMATS
+from .sequence import find_images as find_images
+from .still import Image as Image
+from .still import read_image as read_image
+from .still import to_srgb
 
-Image = npt.NDArray[np.uint8]
+AnyImage = str | Path | PIL.Image.Image | npt.NDArray[Any] | Tensor
 Fit = Literal["crop", "pad", "stretch"]
-
-
-@contextmanager
-def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
-    """Open an image or video file; raise one line that names it if it cannot be read."""
-    path = Path(path)
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty")
-    with open(path, "rb") as file:
-        # FFmpeg reads "%03d" in the name of an image as a pattern; bytes in memory have no name.
-        source = io.BytesIO(file.read()) if path.suffix.lower() in IMAGE_SUFFIXES else file
-        try:
-            with av.open(
-                source, "r", metadata_errors="ignore", options={"format_whitelist": MEDIA_FORMATS}
-            ) as container:
-                yield container
-        except (av.FFmpegError, OSError) as error:
-            raise ValueError(f"{path}: damaged, cut short, or neither an image nor a video that can be read") from error
-
-
-def is_still(container: av.container.InputContainer) -> bool:
-    """Return True for single-image formats (PNG, JPEG, ...), False for videos and animations."""
-    return container.format.name.endswith("_pipe")
-
-
-def read_image(path: str | Path) -> Image:
-    """Read a PNG, JPEG, WebP, BMP or TIFF file of any depth, upright, transparency laid over white.
-
-    Returns:
-        (H, W, 3), RGB.
-
-    Raises:
-        ValueError: if the file cannot be decoded, or is a video.
-    """
-    with open_media(path) as container:
-        if not is_still(container):
-            raise ValueError(f"{path}: is a video ({container.format.name}), expected a still image")
-        # Without it a truncated JPEG is decoded without an error.
-        container.streams.video[0].codec_context.options = {"err_detect": "explode"}
-        for frame in container.decode(video=0):
-            return to_rgb(frame)
-    raise ValueError(f"{path}: contains no image")
+_ROUNDING = 1e-3  # beyond [0, 1], a quarter of a level of 8 bits
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Image:
@@ -94,34 +54,29 @@ def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
     return np.ascontiguousarray(image[:: int(b + d) or 1, :: int(a + c) or 1])
 
 
-def find_images(path: Path) -> tuple[Path, ...]:
-    """Image files in a folder or matching a pattern, in natural order (2 before 10); none if `path` is neither."""
-    if path.is_file():
-        return ()
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-    elif counter := re.search(r"%0?\d*d", path.name):
-        before, after = path.name[: counter.start()], path.name[counter.end() :]
-        name = re.compile(re.escape(before) + r"\d+" + re.escape(after))
-        found = [file for file in path.parent.glob("*") if name.fullmatch(file.name)]
-    elif set(path.name) & set("*?["):
-        found = list(path.parent.glob(path.name))
-    else:
-        return ()
-    # macOS puts a hidden ._1.png beside 1.png.
-    found = [file for file in found if file.is_file() and not file.name.startswith(".")]
-    if not found:
-        raise ValueError(f"{path}: found no images ({', '.join(IMAGE_SUFFIXES)})")
-    return tuple(
-        sorted(found, key=lambda file: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", file.name)])
-    )
+def load_image(image: AnyImage) -> Image:
+    """Turn an image of any kind into pixels.
+
+    Args:
+        image: path of a file; image of Pillow, turned upright and converted to sRGB like a file; array or tensor,
+            (H, W), (H, W, C) or (C, H, W), of gray, RGB or RGBA (laid over white), uint8, uint16, or floats in [0, 1].
+
+    Returns:
+        (H, W, 3), RGB.
+
+    Raises:
+        ValueError: if it has another shape or type, values outside [0, 1] or NaN, or the file cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    return to_uint8(to_tensor(image))[0]
 
 
-def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
+def fit_square(image: AnyImage, size: int, mode: Fit = "crop", device: torch.device | None = None) -> Tensor:
     """Fit an image of any shape to the square input of a model.
 
     Args:
-        image: uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1].
+        image: uint8 (H, W, 3), floats (3, H, W) or (1, 3, H, W) in [0, 1], or any other image of `load_image`.
         size: side in pixels.
         mode: "crop" the central square, "pad" to a square with black, or "stretch".
         device: of the result; that of the image if None.
@@ -141,22 +96,59 @@ def fit_square(image: Image | Tensor, size: int, mode: Fit = "crop", device: tor
     return F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True).to(device)
 
 
-def to_tensor(image: Image | Tensor, device: torch.device | None = None) -> Tensor:
-    """uint8 (H, W, 3), or floats (3, H, W) or (1, 3, H, W) in [0, 1] -> float32 (1, 3, H, W) in [0, 1]."""
+def to_tensor(image: AnyImage, device: torch.device | None = None) -> Tensor:
+    """Any image of `load_image` -> float32 (1, 3, H, W) in [0, 1]."""
     return _to_floats(_planes(image), device).to(device)
 
 
-def _planes(image: Image | Tensor) -> Tensor:
+def _planes(image: AnyImage) -> Tensor:
     """(1, 3, H, W), still uint8 if the image is."""
-    # Arrays may be mirrored or read-only views, which PyTorch rejects.
-    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=["C", "W"]))
-    if pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
-        return pixels.permute(2, 0, 1)[None]
-    if pixels.is_floating_point() and tuple(pixels.shape[:-2]) in ((3,), (1, 3)):
-        return pixels.reshape(1, *pixels.shape[-3:])
+    pixels = _channels_first(_pixels(image))
+    if pixels.dtype != torch.uint8:
+        pixels = _in_range(pixels.float())
+    if pixels.shape[1] == 4:
+        color, alpha = _to_floats(pixels, None).split((3, 1), dim=1)
+        return color * alpha + 1 - alpha
+    return pixels.expand(-1, 3, -1, -1)
+
+
+def _pixels(image: AnyImage) -> Tensor:
+    """uint8 or floats, in any layout."""
+    if isinstance(image, str | Path):
+        image = read_image(image)
+    elif isinstance(image, PIL.Image.Image):
+        image = to_srgb(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint16:
+            image = image.astype(np.float32) / 65535
+        if image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating):
+            # Arrays may be mirrored or read-only views, which PyTorch rejects.
+            image = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    if isinstance(image, Tensor) and (image.dtype == torch.uint8 or image.is_floating_point()) and image.numel():
+        return image
+    got = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, np.ndarray | Tensor) else type(image).__name__
+    raise ValueError(f"image: expected a path, an image of Pillow, uint8 (H, W, 3) or floats (3, H, W), got {got}")
+
+
+def _channels_first(pixels: Tensor) -> Tensor:
+    """(H, W), (H, W, C), (C, H, W) or a batch of one -> (1, C, H, W); if both fit, (C, H, W) for floats."""
+    if pixels.ndim == 2:
+        return pixels[None, None]
+    one = pixels[None] if pixels.ndim == 3 else pixels
+    if one.ndim == 4 and len(one) == 1:
+        for dim in (1, -1) if pixels.is_floating_point() else (-1, 1):
+            if one.shape[dim] in (1, 3, 4):
+                return one.movedim(dim, 1)
     raise ValueError(
         f"image: expected uint8 (H, W, 3) or floats (3, H, W) in [0, 1], got {pixels.dtype} {tuple(pixels.shape)}"
     )
+
+
+def _in_range(pixels: Tensor) -> Tensor:
+    low, high = torch.stack(pixels.aminmax()).tolist()
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also if there is a NaN
+        raise ValueError(f"image: expected values from 0 to 1, got {low:.4g} to {high:.4g}")
+    return pixels.clamp(0, 1)
 
 
 def _to_floats(pixels: Tensor, device: torch.device | None) -> Tensor:

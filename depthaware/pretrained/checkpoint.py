@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .downloads import check_checkpoint
 from .renaming import DEPTH_DECODER, DETECTOR, GENERATOR, POSE_DECODER, rename
 
 Tensors = dict[str, Tensor]
@@ -30,6 +31,7 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], tuple[str, int]] = {
 
 def load(path: str | Path) -> dict[str, Any]:
     """Load the dict in a ``.pth`` file. Only plain data and tensors are read: no code in the file is run."""
+    check_checkpoint(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
             warnings.simplefilter("ignore")  # about files that are refused below
@@ -38,7 +40,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged pickle raises nearly any type
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it imports {refused[1]}, which may run code" if refused else "foreign, truncated or damaged"
+        reason = f"it imports {refused[1]}, which may run code" if refused else "foreign, cut short or damaged"
         raise ValueError(f"{path}: not a PyTorch checkpoint that is safe to read: {reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a checkpoint (a dict), found a {type(content).__name__}")

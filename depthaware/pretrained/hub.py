@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..media.atomic import whole_folder
 from .config import with_current_names
+from .downloads import check_safetensors
 from .locate import CARD, CONFIG, WEIGHTS, find, hub_error
 
 Model = TypeVar("Model", bound=Any)
@@ -93,6 +94,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 def load_tensors(model: nn.Module, path: Path) -> None:
     """Fill `model` from a safetensors file, strictly."""
+    check_safetensors(path)
     try:
         tensors = load_file(path)
     except SafetensorError as error:

@@ -3,7 +3,10 @@
 import warnings
 from pathlib import Path
 
+from .downloads import no_folder
+
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_SUFFIXES = (".pth", ".tar", ".pt", ".ckpt", ".bin", ".onnx", ".zip", ".safetensors")  # no Hub id ends so
 _BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
 
 
@@ -39,6 +42,10 @@ def find_local(name: str | Path, *, revision: str | None = None) -> Path | None:
         return _BUNDLED / name
     if is_folder:
         return Path(name)
+    if Path(name).is_file():
+        raise ValueError(f"weights {str(name)!r}: {no_folder(Path(name))}")
+    if str(name).endswith(_SUFFIXES):
+        raise ValueError(f"weights {str(name)!r}: there is no such file; expected a folder, a Hub id or a bundled name")
     if not isinstance(name, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
             f"weights {str(name)!r}: expected a folder, a Hub id 'user/model' or a bundled name "
