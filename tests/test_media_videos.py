@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from clips import draw_image, make_clip, times
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -260,6 +260,8 @@ def damage(path, numbers) -> None:
     path.write_bytes(bytes(data))
 
 
+@example({11}, True)  # in FFmpeg's threads when the file ends
+@example({10}, False)
 @given(st.sets(st.integers(0, 11), min_size=1, max_size=4), st.booleans())
 @settings(max_examples=12, deadline=None)
 def test_damaged_frames_are_left_out_and_counted(tmp_path_factory, numbers, reordered):
@@ -270,7 +272,7 @@ def test_damaged_frames_are_left_out_and_counted(tmp_path_factory, numbers, reor
     with pytest.warns(UserWarning, match=rf"a.mp4: {len(numbers)} of 12 frames are damaged and left out"):
         found = [frame.time for frame in read_video(path)]
     assert found == sorted(set(found))
-    assert len(found) == 12 - len(numbers) or (reordered and len(found) < 12)
+    assert len(found) == 12 - len(numbers) or (reordered and min(numbers) < 10 and len(found) < 12)
     with pytest.raises(ValueError, match=r"a.mp4: is damaged after \d+ of 12 frames"):
         list(read_video(path, strict=True))
 
