@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from clips import draw_image, make_clip, times
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -182,23 +182,23 @@ def test_transparency_lies_over_white(tmp_path):
     assert abs(shown(tmp_path / "a.mov")[0] - (draw_image() * part + 255 * (1 - part))).max() <= 1
 
 
-@given(st.integers(8, 60), st.integers(8, 60), st.sampled_from([(2, 1), (1, 2), (16, 11), (10, 11), (64, 45), (8, 9)]))
+@given(
+    st.integers(16, 60), st.integers(16, 60), st.sampled_from([(2, 1), (1, 2), (16, 11), (10, 11), (64, 45), (8, 9)])
+)
 @settings(max_examples=12, deadline=None)
 def test_circles_stay_round(tmp_path_factory, height, width, ratio):
-    """Written as pixels that are not square, in the container and in the codec alone."""
-    folder = tmp_path_factory.mktemp("ratio")
-    ratio = Fraction(*ratio)
+    """Written as pixels that are not square, in the container and in the codec alone, which knows few shapes."""
+    folder, height, width = tmp_path_factory.mktemp("ratio"), 2 * height, 2 * width
     for path, codec in ((folder / "a.mp4", "libx264"), (folder / "a.ts", "mpeg2video")):
-        height, width = 2 * height, 2 * width
         with av.open(str(path), "w") as output:
             stream = output.add_stream(codec, rate=25)
             stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-            stream.codec_context.sample_aspect_ratio = ratio
+            standard = Fraction(4 * height, 3 * width)
+            stream.codec_context.sample_aspect_ratio = Fraction(*ratio) if codec == "libx264" else standard
             output.mux([*stream.encode(av.VideoFrame.from_ndarray(draw_image(0, (height, width)))), *stream.encode()])
-        ratio = Fraction(4 * height, 3 * width) if codec == "libx264" else ratio  # MPEG-2 knows shapes of images
         made = read_video(path).size
         assert made[0] >= height and made[1] >= width
-        assert made[1] / made[0] == pytest.approx(float(width * path_ratio(path) / height), rel=0.02)
+        assert abs(made[1] - made[0] * float(width * path_ratio(path) / height)) <= 2
 
 
 def path_ratio(path) -> Fraction:
@@ -260,6 +260,8 @@ def damage(path, numbers) -> None:
     path.write_bytes(bytes(data))
 
 
+@example({11}, True)  # in FFmpeg's threads when the file ends
+@example({10}, False)
 @given(st.sets(st.integers(0, 11), min_size=1, max_size=4), st.booleans())
 @settings(max_examples=12, deadline=None)
 def test_damaged_frames_are_left_out_and_counted(tmp_path_factory, numbers, reordered):
@@ -270,7 +272,7 @@ def test_damaged_frames_are_left_out_and_counted(tmp_path_factory, numbers, reor
     with pytest.warns(UserWarning, match=rf"a.mp4: {len(numbers)} of 12 frames are damaged and left out"):
         found = [frame.time for frame in read_video(path)]
     assert found == sorted(set(found))
-    assert len(found) == 12 - len(numbers) or (reordered and len(found) < 12)
+    assert len(found) == 12 - len(numbers) or (reordered and min(numbers) < 10 and len(found) < 12)
     with pytest.raises(ValueError, match=r"a.mp4: is damaged after \d+ of 12 frames"):
         list(read_video(path, strict=True))
 
