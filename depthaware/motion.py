@@ -22,13 +22,15 @@ class DenseMotion(NamedTuple):
         mask: (B, N+1, h, w), weight of each sparse motion at each position; sums to 1, index 0 = background.
         sparse_motion: (B, N+1, h, w, 2).
         sparse_deformed: (B, N+1, 3, h, w), the source under each sparse motion.
+
+    The generator needs the first two alone; the others come from `DenseMotionNetwork`, and are None in your own motion.
     """
 
     deformation: Tensor
     occlusion_map: Tensor
-    mask: Tensor
-    sparse_motion: Tensor
-    sparse_deformed: Tensor
+    mask: Tensor | None = None
+    sparse_motion: Tensor | None = None
+    sparse_deformed: Tensor | None = None
 
 
 class DenseMotionNetwork(nn.Module):

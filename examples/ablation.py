@@ -35,6 +35,7 @@ from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.precision import resolved_precision
 from depthaware.training.run import Run
 from depthaware.training.run_options import HOW_TO_GET_CLIPS, RunOptions, check, check_ranges
+from depthaware.training.stage1 import check_depth
 from depthaware.training.stage2 import (
     GeneratorStep,
     adam,
@@ -215,7 +216,7 @@ def build(options: Options, row: Row, seed: int) -> DaGAN:
     torch.manual_seed(seed)
     model = new_model(options.network, size=options.size, motion_size=options.motion_size, **row.model_options())
     if model.depth_net is not None:
-        load_depth(model, Path(options.depth))
+        load_depth(model, options.depth)
     freeze_depth(model)
     return model
 
@@ -259,8 +260,7 @@ def check_training(options: Options) -> None:
     check(run_options(options, ROWS[0], 0))
     if not options.depth:
         raise ValueError("--depth: expected a folder of train_depth.py, got none")
-    if not Path(options.depth, "depth.safetensors").is_file():
-        raise ValueError(f"--depth {options.depth}: expected a folder of train_depth.py, found no depth.safetensors")
+    check_depth(options.depth, "--depth ")
     if not Path(options.data, "manifest.csv").is_file():
         raise ValueError(f"--data {options.data}: expected a manifest.csv of train and test split, found none")
 

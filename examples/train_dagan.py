@@ -59,7 +59,11 @@ class Options(RunOptions):
     """Options of stage 2."""
 
     output: str = option("runs/dagan", "folder of the run; given the same folder again, an interrupted run is resumed")
-    depth: str | None = option(None, "folder of stage 1; runs/depth, or with --init the depth network that it has")
+    depth: str | None = option(
+        None,
+        "folder of stage 1 or of other weights with depth, or a bundled name; runs/depth, or with --init the depth "
+        "network that it has",
+    )
     init: str | None = option(None, "weights to start from: a bundled name, a folder, or a Hub id")
     preset: Literal["tiny", "paper"] = option(
         "tiny", "networks (with --init, of the discriminator alone), and defaults of the options that name both presets"
@@ -195,7 +199,7 @@ def build(options: Options) -> DaGAN:
         model.load_state_dict(start.state_dict())
         model.card = start.card
     if model.depth_net is not None and options.depth is not None:
-        load_depth(model, Path(options.depth))
+        load_depth(model, options.depth)
     freeze_depth(model)
     return model
 

@@ -3,11 +3,15 @@
     python train_depth.py --data FOLDER --output runs/depth
     torchrun --nproc-per-node 8 train_depth.py --data FOLDER --output runs/depth --batch 64
 
-Writes the moving average of the weights to OUTPUT/depth.safetensors, which train_dagan.py reads, beside logs,
-validation sheets and checkpoints. The page on training says what each guard against flat and inside-out faces is worth.
+Writes the moving average of the weights to OUTPUT, for train_dagan.py and `SelfSupDepthNet.from_pretrained`, beside
+logs, validation sheets and checkpoints. The page on training says what each guard against flat and inside-out faces is
+worth.
 """
 
+import dataclasses
+import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +27,7 @@ from depthaware.training.optimizer import trainable, warmup_cosine
 from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.presets import preset_option, with_preset
 from depthaware.training.run import Run
-from depthaware.training.run_options import RunOptions, check_ranges
+from depthaware.training.run_options import RESUMABLE, RunOptions, check_ranges
 from depthaware.training.stage1 import Cameras, DepthStep, align_cameras, diagnostics, split_pose
 
 # tiny: the sizes of dagan-tiny, and what works on talking heads; paper: the values of Hong et al. 2022.
@@ -128,9 +132,11 @@ def main(options: Options) -> None:
             validate(run, images, ema.network, validation)
         if run.due(options.checkpoint_every, images):
             if run.main:
-                ema.network.save(run.folder.path)  # before the checkpoint: nothing is repeated after the last one
+                ema.network.save(
+                    run.folder.path, card=card(options)
+                )  # before the checkpoint: nothing is repeated after the last one
             run.checkpoint(images)
-    run.finish(run.folder.path, [f"{name}.safetensors" for name in model.networks()])
+    run.finish(run.folder.path, model.files())
 
 
 def resolve(options: Options) -> Options:
@@ -158,9 +164,11 @@ def build(options: Options) -> DepthStep:
         pretrained=options.encoder_weights == "imagenet",
         learn_pose=options.pose == "network",
         num_scales=options.disparity_scales,
+        image_size=options.size,
+        depth_range=[options.near, options.far],
     )
     if options.init is not None:
-        model.load(Path(options.init))
+        model.load(Path(options.init), "--init ")
     return model
 
 
@@ -201,6 +209,28 @@ def validate(run: Run, images: int, model: DepthStep, triples: tuple[Tensor, ...
     low, high = disparity.flatten(1).quantile(torch.tensor([0.01, 0.99]), dim=1).view(2, -1, 1, 1, 1)
     columns = [*triples, ((disparity - low) / (high - low)).clamp(0, 1).expand(-1, 3, -1, -1)]
     run.folder.sheet(images, np.vstack(np.concatenate([to_uint8(column) for column in columns], axis=2)))
+
+
+def card(options: Options) -> str:
+    """A model card with the facts that the recipe knows; the publisher of the weights adds the rest."""
+    made_by = {name: value for name, value in dataclasses.asdict(options).items() if name not in RESUMABLE}
+    made_by |= {} if options.init is None else {"init": Path(options.init).name}
+    return f"""---
+library_name: depthaware
+tags: [depth-estimation, depth, dagan]
+---
+
+# {Path(options.output).name}
+
+A face depth network (Hong et al., CVPR 2022, section 3.2) trained by `examples/train_depth.py` of depthaware
+{version("depthaware")} with these options; load it with `SelfSupDepthNet.from_pretrained`:
+
+```json
+{json.dumps(made_by, indent=2)}
+```
+
+To be added before publication: the persons whose faces it was trained on and their permission, and the license.
+"""
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from clips import make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes import fresh
-from safetensors.torch import save_file
 
 from depthaware import SelfSupDepthNet
 from depthaware.data import read_clip
@@ -51,9 +50,8 @@ def data(tmp_path_factory) -> Path:
 def depth(tmp_path_factory) -> str:
     """A folder of stage 1."""
     folder, model = tmp_path_factory.mktemp("depth"), NETWORKS["mini"].model
-    depth_net = SelfSupDepthNet(model["depth_encoder"], decoder_channels=model["depth_channels"])
-    save_file(depth_net.state_dict(), folder / "depth.safetensors")
-    (folder / "options.json").write_text('{"near": 0.7, "far": 1.5}')
+    options = dict(decoder_channels=model["depth_channels"], depth_range=[0.7, 1.5])
+    SelfSupDepthNet(model["depth_encoder"], **options).save_pretrained(folder)
     return str(folder)
 
 
@@ -190,7 +188,7 @@ def test_runs_of_other_options_are_not_mixed(data, depth, stood_in):
         (dict(size=0), "--size: expected at least 1, got 0"),
         (dict(every=0), "--every: expected at least 1, got 0"),
         (dict(page="page.md"), "--page: expected --table too, got none"),
-        (dict(depth="nowhere"), "--depth nowhere: expected a folder of train_depth.py, found no depth.safetensors"),
+        (dict(depth="nowhere"), "--depth nowhere: expected a folder of train_depth.py or .*, found no config.json"),
         (dict(metrics="l1,akd"), "dlib is not installed: pip install .depthaware.eval.."),
     ],
 )

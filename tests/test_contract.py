@@ -20,6 +20,7 @@ from depthaware import (
     DenseMotion,
     DenseMotionNetwork,
     DepthAwareGenerator,
+    FeatureEncoder,
     Keypoints,
     MultiScaleDiscriminator,
     PoseNet,
@@ -84,6 +85,7 @@ CASES = {
     "CrossModalAttention": Case(
         CrossModalAttention, dict(channels=16), lambda: tuple(torch.rand(2, 3, 16, 8, 8).unbind())
     ),
+    "FeatureEncoder": Case(FeatureEncoder, dict(in_channels=1, block_expansion=4), lambda: images(channels=1)),
     "DepthAwareGenerator": generator(),
     "DepthAwareGenerator spade": generator(decoder="spade"),
     "DepthAwareGenerator self": generator(attention="self"),

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import importlib
 import inspect
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,6 @@ import torch
 import train_dagan
 import train_depth
 from clips import make_clip
-from safetensors.torch import save_file
 
 import depthaware
 from depthaware import DaGAN, SelfSupDepthNet
@@ -70,10 +68,8 @@ def inputs(tmp_path_factory) -> Path:
         csv.writer(file).writerows(rows)
     (folder / "raw" / "person").mkdir(parents=True)
     shutil.copy(folder / "clips" / "train" / "clips" / "train0.mp4", folder / "raw" / "person" / "video.mp4")
-    (folder / "depth").mkdir()
     encoder, widths = NETWORKS["tiny"]
-    save_file(SelfSupDepthNet(encoder, decoder_channels=widths).state_dict(), folder / "depth" / "depth.safetensors")
-    (folder / "depth" / "options.json").write_text(json.dumps({"near": 0.8, "far": 1.25}))
+    SelfSupDepthNet(encoder, decoder_channels=widths).save_pretrained(folder / "depth")
     torch.save(checkpoints.content(checkpoints.model(**checkpoints.FOMM)), folder / "fomm.pth.tar")
     return folder
 

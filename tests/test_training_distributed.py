@@ -1,7 +1,6 @@
 """Two processes train like one, and end together."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import torch.distributed as dist
 import train_dagan
 import train_depth
 from recipes import SIZE, fresh, in_processes, shrink, stats, train, weights, write_data
-from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -225,9 +223,7 @@ def test_an_error_in_one_process_ends_both_with_one_line(data, tmp_path, monkeyp
 def test_torchrun_from_the_shell(data, tmp_path):
     """Networks of the recipe's own size; what is said is said once, what is written is written once."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    depth_net = SelfSupDepthNet("test_resnet", decoder_channels=(8, 16, 24, 32, 64))
-    save_file(depth_net.state_dict(), tmp_path / "depth.safetensors")
-    shutil.copy(data.parent / "depth" / "options.json", tmp_path)
+    SelfSupDepthNet("test_resnet", decoder_channels=(8, 16, 24, 32, 64)).save_pretrained(tmp_path)
     command = [*torchrun, EXAMPLES / "train_dagan.py", *flags(data, tmp_path / "run"), f"--depth={tmp_path}"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"}

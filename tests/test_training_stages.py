@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY
 
-from depthaware import DaGAN, Keypoints, Pose
+from depthaware import DaGAN, Keypoints, Pose, SelfSupDepthNet
 from depthaware.losses import RandomTransform, photometric_error
 from depthaware.training.optimizer import trainable, warmup_cosine
 from depthaware.training.stage1 import NETWORKS, Cameras, DepthStep, align_cameras, diagnostics, split_pose
@@ -75,15 +75,19 @@ def test_a_new_depth_network_is_nearly_flat_and_its_unused_scales_are_frozen(ima
     assert len(trainable(step)) == len(list(step.parameters())) - len(frozen)
 
 
-@pytest.mark.parametrize("learn_pose, names", [(False, ["depth"]), (True, ["depth", "pose"])])
-def test_networks_that_were_saved_are_loaded(learn_pose, names, tmp_path):
-    first, second = DepthStep(learn_pose=learn_pose), DepthStep(learn_pose=learn_pose)
-    assert first.save(tmp_path) == [f"{name}.safetensors" for name in names]
+@pytest.mark.parametrize("learn_pose, last", [(False, "config.json"), (True, "pose.safetensors")])
+def test_networks_that_were_saved_are_loaded(learn_pose, last, tmp_path):
+    first, second = (DepthStep(learn_pose=learn_pose, depth_range=[0.7, 1.5]) for _ in range(2))
+    first.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(first.files()) and last in first.files()
     second.load(tmp_path)
     torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
-    (tmp_path / f"{names[-1]}.safetensors").unlink()
-    with pytest.raises(ValueError, match=f"^{tmp_path}: expected a folder of train_depth.py, found no {names[-1]}."):
-        second.load(tmp_path)
+    depth_net = SelfSupDepthNet.from_pretrained(tmp_path)
+    torch.testing.assert_close(depth_net.state_dict(), first.depth_net.state_dict(), rtol=0, atol=0)
+    assert depth_net.depth_range == [0.7, 1.5]
+    (tmp_path / last).unlink()
+    with pytest.raises(ValueError, match=f"^--init {tmp_path}: expected a folder of .*, found no {last}"):
+        second.load(tmp_path, "--init ")
 
 
 def test_the_pose_of_the_earlier_frame_is_inverted():
@@ -216,17 +220,14 @@ def test_the_perceptual_loss_is_at_no_size_below_16_pixels():
 
 
 def test_depth_and_its_range_come_from_a_folder_of_stage_1(tmp_path):
-    stage1 = DepthStep()
+    stage1 = DepthStep(depth_range=[0.7, 1.5])
     stage1.save(tmp_path)
-    (tmp_path / "options.json").write_text('{"near": 0.7, "far": 1.5}')
     model = new_model("mini", size=64, motion_size=16, attention="none")
     load_depth(model, tmp_path)
     torch.testing.assert_close(model.depth_net.state_dict(), stage1.depth_net.state_dict())
-    assert list(model.depth_range) == list(model.config["depth_range"]) == [0.7, 1.5]
+    assert model.depth_range == model.config["depth_range"] == model.depth_net.depth_range == [0.7, 1.5]
     assert model.image_size == 64 and model.config["scale_factor"] == 0.25 and model.config["attention"] == "none"
-    with pytest.raises(
-        ValueError, match=r"^--depth nowhere: expected a folder of train_depth.py, found no depth.safet"
-    ):
+    with pytest.raises(ValueError, match=r"^--depth nowhere: expected a folder of train_depth.py or .*no config.json"):
         load_depth(model, Path("nowhere"))
 
 

@@ -38,9 +38,15 @@ def check_weights(args: Namespace) -> None:
 
 def load_model(args: Namespace) -> "DaGAN":
     """Load the model chosen by the options of `add_model`, on its device."""
-    import torch
-
     from ..dagan import DaGAN
+
+    device = choose_device(args)
+    return DaGAN.from_pretrained(args.weights, revision=args.revision).to(device)
+
+
+def choose_device(args: Namespace) -> str:
+    """Name of the device chosen by the options of `add_model`."""
+    import torch
 
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -48,7 +54,7 @@ def load_model(args: Namespace) -> "DaGAN":
             raise RuntimeError("known to PyTorch, not supported here")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: not available here, expected cpu, cuda, cuda:N or mps") from error
-    return DaGAN.from_pretrained(args.weights, revision=args.revision).to(name)
+    return name
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

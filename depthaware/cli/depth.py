@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..media.atomic import check_output
-from .common import add_fps, add_model, check_input, check_weights, load_model, progress
+from .common import add_fps, add_model, check_input, check_weights, choose_device, progress
 
 
 def add(parser: ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def check(args: Namespace) -> None:
 
 def run(args: Namespace) -> str:
     """Estimate depth, and describe what was written."""
+    from ..depth import SelfSupDepthNet
     from ..inference.depth_maps import depth_to_file
     from ..media.image import is_still, open_media, read_image
     from ..media.video import read_video
@@ -39,4 +40,6 @@ def run(args: Namespace) -> str:
     output = args.output or f"{name}_depth.{'png' if still else 'mp4'}"
     check_output(output, (".png", ".ply") if still else (".mp4",), (args.input,))
     media = read_image(args.input) if still else read_video(args.input, rate=args.fps)
-    return str(depth_to_file(load_model(args), media, output, progress=progress(args.quiet)))
+    device = choose_device(args)
+    depth_net = SelfSupDepthNet.from_pretrained(args.weights, revision=args.revision).to(device)
+    return str(depth_to_file(depth_net, media, output, progress=progress(args.quiet)))

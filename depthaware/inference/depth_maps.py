@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..dagan import DaGAN
+from ..depth import SelfSupDepthNet
 from ..geometry import backproject, disparity_to_depth
 from ..media.atomic import check_output
 from ..media.image import Image, fetch, to_pixels, to_tensor, write_image, write_ply
@@ -19,11 +20,11 @@ from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 
 
 @torch.inference_mode()
-def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
+def estimate_disparity(model: DaGAN | SelfSupDepthNet, image: Image | Tensor) -> Tensor:
     """Estimate the disparity of images of any shape, at about the resolution that the model was trained on.
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         image: uint8 (H, W, 3), or floats (B, 3, H, W) in [0, 1].
 
     Returns:
@@ -32,7 +33,7 @@ def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
     Raises:
         ValueError: if the model has no depth network.
     """
-    depth_net = getattr(model, "depth_net", None)
+    depth_net = model if isinstance(model, SelfSupDepthNet) else getattr(model, "depth_net", None)
     if depth_net is None:
         raise ValueError(f"depth: these weights have no depth network, their configuration is {model.config}")
     device = next(model.parameters()).device
@@ -44,13 +45,13 @@ def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
     return F.interpolate(depth_net(small, num_scales=1)[0], pixels.shape[-2:], mode="bilinear")
 
 
-def gray_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
+def gray_painter(model: DaGAN | SelfSupDepthNet, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
     """Make a function that maps images to gray disparity, bright = near.
 
     Black and white are the farthest and nearest point of the reference; a range per frame would flicker.
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         reference: the image itself or the first frame of a video, see `estimate_disparity`.
 
     Returns:
@@ -60,11 +61,11 @@ def gray_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | T
     return lambda image: ((estimate_disparity(model, image) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
 
 
-def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
+def point_cloud(model: DaGAN | SelfSupDepthNet, image: Image) -> np.ndarray:
     """Backproject each pixel, with the focal length of a portrait lens: 1.6 times the longer side of the image.
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         image: uint8 (H, W, 3).
 
     Returns:
@@ -80,12 +81,16 @@ def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
 
 
 def depth_to_file(
-    model: DaGAN, media: Image | Video, output: str | Path, *, progress: Progress = lambda done, total: None
+    model: DaGAN | SelfSupDepthNet,
+    media: Image | Video,
+    output: str | Path,
+    *,
+    progress: Progress = lambda done, total: None,
 ) -> OutputInfo:
     """Write the depth of an image (.png, 16-bit gray, or .ply, a colored point cloud) or of a video (.mp4).
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         media: from `read_image` or `read_video`.
         output: path of the file; bright = near.
         progress: called with the numbers of frames done and in all.
@@ -101,7 +106,7 @@ def depth_to_file(
     return OutputInfo(Path(output), 1, media.shape[:2], Fraction(0))
 
 
-def _depth_video(model: DaGAN, video: Video, output: Path, progress: Progress) -> OutputInfo:
+def _depth_video(model: DaGAN | SelfSupDepthNet, video: Video, output: Path, progress: Progress) -> OutputInfo:
     check_output(output, (".mp4",), others=(video.path,))
     paint = gray_painter(model, next(iter(video)).image)
     with ExitStack() as stack:

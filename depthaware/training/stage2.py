@@ -4,7 +4,6 @@ Reference: Hong et al. 2022, sections 3.2 to 3.5.
 """
 
 import copy
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from ..losses import (
     photometric_error,
 )
 from .optimizer import trainable
-from .stage1 import load_network
+from .stage1 import load_depth_net
 
 
 class NetworkSize(NamedTuple):
@@ -80,25 +79,19 @@ def new_model(network: str, *, size: int, motion_size: int, **options: Any) -> D
     return DaGAN(**{**NETWORKS[network].model, **size_options, **options})
 
 
-def load_depth(model: DaGAN, folder: Path, flag: str = "--depth ") -> None:
+def load_depth(model: DaGAN, name: str | Path, flag: str = "--depth ") -> None:
     """Load the depth network of stage 1, and the range of depth that it was trained for.
 
     Args:
         model: with a depth network.
-        folder: of train_depth.py.
-        flag: that named the folder, for the error message.
+        name: folder of train_depth.py, or of any weights with a depth network, or a bundled name.
+        flag: that named it, for the error message.
 
     Raises:
         ValueError: if there is no such network, or it does not fit.
     """
     assert model.depth_net is not None
-    load_network(model.depth_net, folder / "depth.safetensors", flag)
-    try:
-        stage1 = json.loads((folder / "options.json").read_text())
-        model.config["depth_range"] = [stage1["near"], stage1["far"]]
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        expected = "expected a folder of train_depth.py, found no options.json with near and far"
-        raise ValueError(f"{flag}{folder}: {expected}") from error
+    model.config["depth_range"] = model.depth_net.config["depth_range"] = load_depth_net(model.depth_net, name, flag)
 
 
 def freeze_depth(model: DaGAN) -> None:
