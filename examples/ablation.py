@@ -26,6 +26,7 @@ from depthaware.data.prepare.face_crops import central_square
 from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, evaluate, list_clips, same_identity
 from depthaware.evaluation.ablation import Row, fill_page, table
 from depthaware.evaluation.machine import describe_machine
+from depthaware.losses import DaGANLoss
 from depthaware.media.atomic import whole_file
 from depthaware.media.resume import check_same_options
 from depthaware.media.video import read_video
@@ -40,10 +41,10 @@ from depthaware.training.stage2 import (
     GeneratorStep,
     adam,
     freeze_depth,
-    generator_losses,
     load_depth,
     new_model,
     random_transform,
+    substitute_losses,
 )
 
 ROWS = (
@@ -187,12 +188,14 @@ def train(options: Options, row: Row, seed: int) -> None:
     pairs = FramePairs(clips, seed=seed, candidates=options.candidates)
     run.check_clips(clips, 2)
     run.resume({}, clips.names)  # from the start: there are no checkpoints
-    weights = {name: getattr(run.options, name) for name in ("keypoint_distance", "pyramid", "deformed")}
+    objective = DaGANLoss(keypoint_distance=run.options.keypoint_distance)
+    weights = {name: getattr(run.options, name) for name in ("pyramid", "deformed")}
     for images, (part,) in run.batches(pairs, 0):
         source, driving = part.frames
         transform = random_transform(seed, images, options.batch, part.rows, run.device)
         out, kp_transformed = network(source, driving, transform.warp_image(driving))
-        metrics = run.backward(generator_losses(out, driving, kp_transformed, transform, **weights), images)
+        terms = objective(out, driving, kp_transformed, transform).present()
+        metrics = run.backward(terms | substitute_losses(out, driving, **weights), images)
         rate = warmup_cosine(options.learning_rate, images, options.images, warmup=50 * options.batch)
         metrics["gradient"] = run.step(network, optimizer, rate, images)
         ema.update(model, images // options.batch)

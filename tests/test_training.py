@@ -314,7 +314,7 @@ BAD = {
     "--depth=other": r"error: --depth other: has encoder resnet18.*, expected that of the --preset, test_resnet",
     "--depth=wide": r"error: --depth wide: has decoder_channels \[16, 32, .*, expected that of the --preset, \[4, 4, 8",
     "--depth=text": "text/model.safetensors: not a whole safetensors file",
-    "--depth=flat": "error: flat: expected weights of SelfSupDepthNet or of a DaGAN that has one, found no depth netw",
+    "--depth=flat": "error: flat: expected weights of SelfSupDepthNet or of a DaGAN with one, found no depth netw",
     "--depth=keypoints": "error: keypoints: expected weights of SelfSupDepthNet or DaGAN, found those of RGBDKeypointD",
     "--init=nothing": "'nothing': expected a folder, a Hub id 'user/model' or a bundled name",
     "--batch=3 --accumulate=2": "error: --batch 3: expected a multiple of 1 processes x --accumulate 2",

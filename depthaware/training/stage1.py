@@ -1,6 +1,6 @@
 """Stage 1: networks, cameras, loss and diagnostics of depth learned from neighboring frames.
 
-Reference: Hong et al. 2022, section 3.1.
+Reference: Hong et al. 2022, section 3.2, eq. 1 to 5; Godard et al. 2019.
 """
 
 from collections.abc import Sequence
@@ -153,21 +153,20 @@ def _family(option: Any) -> Any:
 
 
 class Cameras(NamedTuple):
-    """Geometry of the earlier and the later neighbor.
+    """Geometry of the neighbors, the earlier one first.
 
     Attributes:
         poses: (B, 4, 4) each, from the target's camera to the neighbor's.
         K: intrinsics (B, 3, 3) each, in pixels.
     """
 
-    poses: tuple[Tensor, Tensor]
-    K: tuple[Tensor, Tensor]
+    poses: tuple[Tensor, ...]
+    K: tuple[Tensor, ...]
 
 
 def align_cameras(
-    earlier: Tensor,
     target: Tensor,
-    later: Tensor,
+    neighbors: Sequence[Tensor],
     disparity: Tensor,
     *,
     focal: float = 1.6,
@@ -177,28 +176,26 @@ def align_cameras(
     """Poses from the pixels themselves, under the present depth and fixed intrinsics.
 
     Args:
-        earlier: (B, 3, H, H) in [0, 1].
-        target: like `earlier`.
-        later: like `earlier`.
+        target: (B, 3, H, H) in [0, 1].
+        neighbors: each like `target`.
         disparity: of the target, (B, 1, H, H) in (0, 1).
         focal: length in sides of the image; the principal point is in its center.
         min_depth: at disparity 1.
         max_depth: at disparity 0.
     """
-    side, count = target.shape[-1], len(target)
+    side, count = target.shape[-1], len(neighbors)
     length, center = focal * side, (side - 1) / 2
-    K = target.new_tensor([[length, 0, center], [0, length, center], [0, 0, 1]]).expand(count, 3, 3)
+    K = target.new_tensor([[length, 0, center], [0, length, center], [0, 0, 1]]).expand(len(target), 3, 3)
     depth = disparity_to_depth(disparity, min_depth=min_depth, max_depth=max_depth)
-    both = torch.cat((earlier, later))
-    T = align_frames(target.repeat(2, 1, 1, 1), both, depth.repeat(2, 1, 1, 1), K.repeat(2, 1, 1))
-    return Cameras((T[:count], T[count:]), (K, K))
+    repeated = (target.repeat(count, 1, 1, 1), torch.cat(list(neighbors)), depth.repeat(count, 1, 1, 1))
+    T = align_frames(*repeated, K.repeat(count, 1, 1))
+    return Cameras(T.chunk(count), (K,) * count)
 
 
-def split_pose(pose: Pose) -> Cameras:
-    """Cameras from the poses of the pairs (earlier, target) and (target, later), which went through in one batch."""
-    before, after = pose.matrix().chunk(2)
-    K = pose.K.chunk(2)
-    return Cameras((invert_pose(before), after), (K[0], K[1]))  # the first leads to the target, not from it
+def split_pose(pose: Pose, count: int = 2) -> Cameras:
+    """Cameras from the poses of (earlier, target) and (target, later), of which `count` went through in one batch."""
+    before, *after = pose.matrix().chunk(count)
+    return Cameras((invert_pose(before), *after), pose.K.chunk(count))  # the first leads to the target, not from it
 
 
 @torch.no_grad()
@@ -209,7 +206,7 @@ def diagnostics(
 
     Args:
         target: (B, 3, H, W) in [0, 1].
-        neighbors: earlier and later, like `target`.
+        neighbors: each like `target`.
         disparity: of the target, (B, 1, H, W) in (0, 1).
         cameras: of the neighbors.
         min_depth: at disparity 1.
@@ -219,7 +216,7 @@ def diagnostics(
         `still`, the photometric error of the better neighbor as it is; `explained`, that of the better of unwarped and
         warped neighbors, per pixel. Unlike the loss it cannot fall by losing pixels to the auto-mask; it should fall
         below `still`. `moving`, the share of pixels that warping improves; `rotation_degrees` and `translation`, means
-        of the later pose; `focal`, in sides of the image.
+        of the last neighbor's pose; `focal`, in sides of the image.
     """
     warped = [
         reproject(image, disparity, T, K, min_depth=min_depth, max_depth=max_depth)
@@ -228,7 +225,7 @@ def diagnostics(
     still, error = (
         torch.stack([photometric_error(image, target) for image in images]).amin(0) for images in (neighbors, warped)
     )
-    T = cameras.poses[1]
+    T = cameras.poses[-1]
     trace = T[:, 0, 0] + T[:, 1, 1] + T[:, 2, 2]
     return {
         "still": still.mean().item(),
@@ -236,5 +233,5 @@ def diagnostics(
         "moving": (error < still).float().mean().item(),
         "rotation_degrees": ((trace - 1) / 2).clamp(-1, 1).acos().rad2deg().mean().item(),
         "translation": T[:, :3, 3].norm(dim=-1).mean().item(),
-        "focal": (cameras.K[1][:, 0, 0] / target.shape[-1]).mean().item(),
+        "focal": (cameras.K[-1][:, 0, 0] / target.shape[-1]).mean().item(),
     }
