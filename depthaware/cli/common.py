@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 from ..pretrained.locate import find_local
 
 if TYPE_CHECKING:
+    import torch
+
     from ..dagan import DaGAN
+    from ..media.image import Image
+    from ..media.video import Video
 
 
 def add_model(parser: ArgumentParser) -> None:
     """Declare the options of the model and its device."""
     parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
+    add_device(parser)
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Declare the device."""
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda if there is one, else cpu)")
 
 
@@ -44,8 +53,8 @@ def load_model(args: Namespace) -> "DaGAN":
     return DaGAN.from_pretrained(args.weights, revision=args.revision).to(device)
 
 
-def choose_device(args: Namespace) -> str:
-    """Name of the device chosen by the options of `add_model`."""
+def choose_device(args: Namespace) -> "torch.device":
+    """Return the device of the option of `add_device`, after a trial of it."""
     import torch
 
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -54,7 +63,19 @@ def choose_device(args: Namespace) -> str:
             raise RuntimeError("known to PyTorch, not supported here")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {name}: not available here, expected cpu, cuda, cuda:N or mps") from error
-    return name
+    return torch.device(name)
+
+
+def read_media(path: str, fps: float) -> "Image | Video":
+    """Read an image, or open a video, a folder or a pattern of frames."""
+    from ..media.image import is_still, open_media, read_image
+    from ..media.video import read_video
+
+    if Path(path).is_file():
+        with open_media(path) as container:
+            if is_still(container):
+                return read_image(path)
+    return read_video(path, rate=fps)
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

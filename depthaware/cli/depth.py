@@ -5,7 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..media.atomic import check_output
-from .common import add_fps, add_model, check_input, check_weights, choose_device, progress
+from ..media.formats import FIGURE_SUFFIXES
+from .common import add_fps, add_model, check_input, check_weights, choose_device, progress, read_media
 
 
 def add(parser: ArgumentParser) -> None:
@@ -13,33 +14,52 @@ def add(parser: ArgumentParser) -> None:
     add_model(parser)
     add_fps(parser)
     parser.add_argument("input", help="image, video, folder of frames or pattern like 'frames/*.png'")
-    output = ".png or .ply of an image, .mp4 of a video (default: INPUT_depth.* in the current folder)"
+    output = (
+        "of an image .png, or .ply or .glb for a point cloud, of a video .mp4 (default: INPUT_depth.* or "
+        "INPUT_turntable.png in the current folder)"
+    )
     parser.add_argument("--output", help=output)
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--compare", action="store_true", help="show the input beside its depth: .png, .jpg, .webp, .mp4")
+    turntable = "show the point cloud of an image from several sides: .png, .jpg, .webp, or .mp4 of a moving camera"
+    kind.add_argument("--turntable", action="store_true", help=turntable)
 
 
 def check(args: Namespace) -> None:
-    """Refuse paths that cannot work, without PyTorch."""
+    """Refuse options and paths that cannot work, without PyTorch."""
     check_input(args.input)
     if args.output:
-        check_output(args.output, (".png", ".ply", ".mp4"), (args.input,))
+        check_output(args.output, (*_suffixes(args, still=True), ".mp4"), (args.input,))
     check_weights(args)
+
+
+def _suffixes(args: Namespace, *, still: bool) -> tuple[str, ...]:
+    """Possible suffixes of the output."""
+    if args.turntable:
+        return (*FIGURE_SUFFIXES, ".mp4")
+    if not still:
+        return (".mp4",)
+    return FIGURE_SUFFIXES if args.compare else (".png", ".ply", ".glb")
 
 
 def run(args: Namespace) -> str:
     """Estimate depth, and describe what was written."""
     from ..depth import SelfSupDepthNet
     from ..inference.depth_maps import depth_to_file
-    from ..media.image import is_still, open_media, read_image
-    from ..media.video import read_video
+    from ..inference.turntable import turntable_to_file
+    from ..media.video import Video
 
-    still = False
-    if Path(args.input).is_file():
-        with open_media(args.input) as container:
-            still = is_still(container)
+    media = read_media(args.input, args.fps)
+    still = not isinstance(media, Video)
     name = re.sub(r"[^\w.-]+", "", Path(args.input).stem) or "frames"
-    output = args.output or f"{name}_depth.{'png' if still else 'mp4'}"
-    check_output(output, (".png", ".ply") if still else (".mp4",), (args.input,))
-    media = read_image(args.input) if still else read_video(args.input, rate=args.fps)
+    default = f"{name}_{'turntable' if args.turntable else 'depth'}.{'png' if still else 'mp4'}"
+    output = args.output or default
+    check_output(output, _suffixes(args, still=still), (args.input,))
+    show = progress(args.quiet, unit="views" if args.turntable else "frames")
     device = choose_device(args)
     depth_net = SelfSupDepthNet.from_pretrained(args.weights, revision=args.revision).to(device)
-    return str(depth_to_file(depth_net, media, output, progress=progress(args.quiet)))
+    if not args.turntable:
+        return str(depth_to_file(depth_net, media, output, compare=args.compare, progress=show))
+    if isinstance(media, Video):
+        raise ValueError(f"--turntable: expected an image, {args.input} is a video")
+    return str(turntable_to_file(depth_net, media, output, progress=show))

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from . import animate, convert, depth, evaluate, export
+from . import animate, attention, compare, convert, depth, evaluate, export
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command(animate, "animate a portrait with a driving video")
     command(depth, "estimate the depth of an image or video")
+    command(attention, "draw what the generator attends to")
+    command(compare, "show models side by side")
     command(evaluate, "evaluate a model on clips")
     command(convert, "convert a DaGAN or FOMM checkpoint")
     command(export, "export a model for ONNX Runtime or PyTorch")

@@ -6,18 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
-from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from ..media.image import Image, to_uint8, write_image
+from ..media.panels import text_line
 from .metric_specs import METRICS, MetricSpec
 from .results_log import Row
 from .run import Prediction
 
-_SIDE, _EDGE, _ROWS = 160, 6, 3  # side of an image, margin to its right, pairs per label
-_LINE, _FONT = 20, 13  # height of a line of text, and of its font; all in pixels
+_SIDE, _EDGE, _ROWS = 160, 6, 3  # side of an image, margin to its right, both in pixels, pairs per label
 _COLUMNS = ("source", "driving", "prediction", "difference x 2")
+_WIDTH = len(_COLUMNS) * (_SIDE + _EDGE)
 
 
 class RankedPair(NamedTuple):
@@ -62,33 +61,14 @@ def write_sheet(path: Path, rows: Iterable[tuple[str, bool, Prediction]]) -> Non
         path: of the PNG.
         rows: title, whether the driving frame is the ground truth (else there is no difference), and the images.
     """
-    sheet = [_text_line([(i * (_SIDE + _EDGE), text) for i, text in enumerate(_COLUMNS)])]
+    sheet = [text_line(_WIDTH, [(i * (_SIDE + _EDGE), text) for i, text in enumerate(_COLUMNS)])]
     for title, truth, (source, driving, prediction) in rows:
         difference = (prediction - driving).abs().mul(2).clamp(0, 1)
         images = [source, driving, prediction, difference if truth else difference * 0 + 1]
-        sheet += [_text_line([(0, title)]), np.hstack([_thumbnail(image) for image in images])]
+        sheet += [text_line(_WIDTH, [(0, title)]), np.hstack([_thumbnail(image) for image in images])]
     write_image(path, np.vstack(sheet))
 
 
 def _thumbnail(image: Tensor) -> Image:
     small = F.interpolate(image, size=(_SIDE, _SIDE), mode="bilinear", antialias=True)
     return np.pad(to_uint8(small)[0], ((0, 0), (0, _EDGE), (0, 0)), constant_values=255)
-
-
-def _text_line(texts: Sequence[tuple[int, str]]) -> Image:
-    """Black text on white, as wide as the sheet, each text at its horizontal position in pixels."""
-    line = Pillow.new("RGB", (len(_COLUMNS) * (_SIDE + _EDGE), _LINE), "white")
-    draw, font = ImageDraw.Draw(line), ImageFont.load_default(_FONT)
-    for left, text in texts:
-        text = "".join(letter if letter.isprintable() else "?" for letter in text)  # undecodable or broken file names
-        draw.text((left + 2, _LINE // 2), _shorten(text, line.width - left - 4, font), "black", font, anchor="lm")
-    return np.asarray(line)
-
-
-def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Replace the end of a text that is too wide by an ellipsis."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"

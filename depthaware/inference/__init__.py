@@ -1,7 +1,10 @@
 """Inference: animation, depth maps, and models optimized for speed."""
 
+from .. import submodules
 from .animation import AnimatedFrame, animate, animate_to_file
 from .animator import AnimateOptions, Animator
 from .optimization import optimize
 
 __all__ = ["AnimateOptions", "AnimatedFrame", "Animator", "animate", "animate_to_file", "optimize"]
+
+__getattr__ = submodules(__name__)

@@ -14,7 +14,10 @@ from ..dagan import DaGAN
 from ..depth import SelfSupDepthNet
 from ..geometry import backproject, disparity_to_depth
 from ..media.atomic import check_output
-from ..media.image import Image, fetch, to_pixels, to_tensor, write_image, write_ply
+from ..media.formats import FIGURE_SUFFIXES
+from ..media.glb import write_glb
+from ..media.image import Image, fetch, to_pixels, to_tensor, to_uint8, write_image, write_ply
+from ..media.panels import write_figure
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 
@@ -85,38 +88,49 @@ def depth_to_file(
     media: Image | Video,
     output: str | Path,
     *,
+    compare: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> OutputInfo:
-    """Write the depth of an image (.png, 16-bit gray, or .ply, a colored point cloud) or of a video (.mp4).
+    """Write the depth of an image (.png, 16-bit gray; .ply or .glb, a colored point cloud) or of a video (.mp4).
 
     Args:
         model: a depth network, or any model with one.
         media: from `read_image` or `read_video`.
         output: path of the file; bright = near.
+        compare: show the input beside its depth, of an image as 8-bit .png, .jpg or .webp.
         progress: called with the numbers of frames done and in all.
     """
     if isinstance(media, Video):
-        return _depth_video(model, media, Path(output), progress)
-    check_output(output, (".png", ".ply"))
-    if Path(output).suffix.lower() == ".ply":
-        write_ply(output, point_cloud(model, media), media.reshape(-1, 3))
+        return _depth_video(model, media, Path(output), compare, progress)
+    check_output(output, FIGURE_SUFFIXES if compare else (".png", ".ply", ".glb"))
+    suffix, size = Path(output).suffix.lower(), media.shape[:2]
+    if suffix in (".ply", ".glb"):
+        write_cloud = write_ply if suffix == ".ply" else write_glb
+        write_cloud(output, point_cloud(model, media), media.reshape(-1, 3))
+        return OutputInfo(Path(output), 1, size, Fraction(0))
+    gray = gray_painter(model, media)(media)
+    if compare:
+        write_figure(output, np.hstack([media, to_uint8(gray)[0]]))
+        size = size[0], 2 * size[1]
     else:
-        gray = gray_painter(model, media)(media)[0, 0].cpu().numpy()
-        write_image(output, np.rint(gray * 65535).astype(np.uint16))
-    return OutputInfo(Path(output), 1, media.shape[:2], Fraction(0))
+        write_image(output, np.rint(gray[0, 0].cpu().numpy() * 65535).astype(np.uint16))
+    return OutputInfo(Path(output), 1, size, Fraction(0))
 
 
-def _depth_video(model: DaGAN | SelfSupDepthNet, video: Video, output: Path, progress: Progress) -> OutputInfo:
+def _depth_video(
+    model: DaGAN | SelfSupDepthNet, video: Video, output: Path, compare: bool, progress: Progress
+) -> OutputInfo:
     check_output(output, (".mp4",), others=(video.path,))
     paint = gray_painter(model, next(iter(video)).image)
+    size = video.size[0], video.size[1] * (2 if compare else 1)
     with ExitStack() as stack:
-        write = stack.enter_context(write_video(output, video.size, video.rate, video.time_base))
+        write = stack.enter_context(write_video(output, size, video.rate, video.time_base))
 
-        def save(gray: Callable[[], Image], time: Fraction) -> None:
-            write(Frame(gray()[0], time))
+        def save(gray: Callable[[], Image], frame: Frame) -> None:
+            write(Frame(np.hstack([frame.image, gray()[0]]) if compare else gray()[0], frame.time))
 
         write_later = stack.enter_context(background(save, AHEAD))
         for count, frame in enumerate(stack.enter_context(prefetch(video, AHEAD)), start=1):
-            write_later(fetch(to_pixels(paint(frame.image))), frame.time)
+            write_later(fetch(to_pixels(paint(frame.image))), frame)
             progress(count, video.frames)
-    return OutputInfo(output, count, video.size, video.rate)
+    return OutputInfo(output, count, size, video.rate)

@@ -4,6 +4,7 @@
 further family needs a file like theirs, made of the parts exported here.
 """
 
+from .. import submodules
 from . import fomm, tpsmm
 from .additions import DepthChannel, DepthPyramid, depth_channels
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
@@ -27,3 +28,5 @@ __all__ = [
     "save_retrofit",
     "tpsmm",
 ]
+
+__getattr__ = submodules(__name__)
