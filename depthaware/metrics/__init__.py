@@ -6,6 +6,14 @@ counts the samples without a detection (NaN).
 
 from .average import Average, bootstrap_interval
 from .depth import abs_rel, delta, depth_rmse, median_scale, ordinal_accuracy, spearman
+from .expression import (
+    MOVING,
+    ExpressionTransfer,
+    expression_transfer,
+    eye_opening,
+    mouth_opening,
+    mouth_width,
+)
 from .face import aed, akd, aucon, csim, jitter, prmse
 from .image import l1, ms_ssim, psnr, ssim
 from .network import FID, LPIPS
@@ -13,7 +21,9 @@ from .network import FID, LPIPS
 __all__ = [
     "FID",
     "LPIPS",
+    "MOVING",
     "Average",
+    "ExpressionTransfer",
     "abs_rel",
     "aed",
     "akd",
@@ -22,9 +32,13 @@ __all__ = [
     "csim",
     "delta",
     "depth_rmse",
+    "expression_transfer",
+    "eye_opening",
     "jitter",
     "l1",
     "median_scale",
+    "mouth_opening",
+    "mouth_width",
     "ms_ssim",
     "ordinal_accuracy",
     "prmse",
