@@ -4,6 +4,8 @@ Every function takes the prediction first and the target second. None of them av
 counts the samples without a detection (NaN).
 """
 
+from typing import Any
+
 from .average import Average, bootstrap_interval
 from .depth import abs_rel, delta, depth_rmse, median_scale, ordinal_accuracy, spearman
 from .expression import (
@@ -46,3 +48,24 @@ __all__ = [
     "spearman",
     "ssim",
 ]
+
+MODULES = tuple(
+    f"{name}Metric"
+    for name in (
+        *("Function", "L1", "PSNR", "SSIM", "MSSSIM", "AKD", "AED", "CSIM", "PRMSE", "AUCON", "Jitter"),
+        *("AbsRel", "DepthRMSE", "Delta", "OrdinalAccuracy", "Spearman"),
+    )
+)
+"""Names of the functions as `torchmetrics.Metric`, imported from `modules` on first use, since it needs torchmetrics."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        from . import modules
+
+        return getattr(modules, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *MODULES]
