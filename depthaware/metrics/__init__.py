@@ -56,7 +56,7 @@ MODULES = tuple(
         *("AbsRel", "DepthRMSE", "Delta", "OrdinalAccuracy", "Spearman"),
     )
 )
-"""Names of the functions as `torchmetrics.Metric`, imported from `modules` on first use, since it needs torchmetrics."""
+"""Names of the functions as `torchmetrics.Metric`, imported from `modules` on first use, as it needs torchmetrics."""
 
 
 def __getattr__(name: str) -> Any:
