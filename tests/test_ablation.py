@@ -26,7 +26,7 @@ from depthaware.training.stage2 import NETWORKS
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
 COUNTS = {"train": 4, "test": 3}
-SMALL = dict(size=64, batch=2, images=2, hold_out=1, every=5, metrics="l1,psnr", cpu=True)
+SMALL = dict(size=64, batch=2, images=2, hold_out=1, every=5, metrics="l1,psnr", cross="none", cpu=True)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,9 @@ def test_a_mistake_shows_before_anything_is_made(wrong, message, tmp_path, monke
     monkeypatch.setitem(sys.modules, "dlib", None)  # as if it were not installed
     dlib_faces.cache_clear()
     with pytest.raises((ValueError, ImportError), match=f"^{message}$"):
-        ablation.main(Options(**{"data": "data", "output": str(tmp_path / "out"), "metrics": "l1", **wrong}))
+        ablation.main(
+            Options(**{"data": "data", "output": str(tmp_path / "out"), "metrics": "l1", "cross": "none", **wrong})
+        )
     assert not (tmp_path / "out").exists()
 
 

@@ -124,7 +124,7 @@ def _scores(metrics: Sequence[str], rows: Sequence[str], sums: np.ndarray, perso
 
 def _interval(values: np.ndarray, persons: Sequence[str]) -> tuple[float, float, float]:
     kept = values[~np.isnan(values)]
-    return (float(kept.mean()) if kept.size else math.nan, *bootstrap_interval(values, groups=persons))
+    return (float(kept.mean()) if kept.size else math.nan, *bootstrap_interval(values.tolist(), groups=persons))
 
 
 def write_json(path: Path, settings: dict[str, Any], summary: Summary, clips: Sequence[Failure]) -> None:

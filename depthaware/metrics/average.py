@@ -83,12 +83,12 @@ def bootstrap_interval(
     """
     if not 0 < level < 1 or draws < 1:
         raise ValueError(f"expected a level in (0, 1) and at least one draw, got {level} and {draws}")
-    values = np.asarray(values, dtype=np.float64).ravel()
-    names = range(len(values)) if groups is None else groups
-    if len(names) != len(values):
-        raise ValueError(f"groups: expected one for each of {len(values)} values, got {len(names)}")
+    numbers = np.asarray(values, dtype=np.float64).ravel().tolist()
+    names = range(len(numbers)) if groups is None else groups
+    if len(names) != len(numbers):
+        raise ValueError(f"groups: expected one for each of {len(numbers)} values, got {len(names)}")
     members: dict[Hashable, list[float]] = {}
-    for name, value in zip(names, values, strict=True):
+    for name, value in zip(names, numbers, strict=True):
         if not math.isnan(value):
             members.setdefault(name, []).append(value)
     if not members:
