@@ -1,13 +1,12 @@
-"""Evaluation protocols and pair lists."""
+"""Pairs of source and driving frames, and lists of them."""
 
 import csv
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data.clip_reader import Clip, ClipReader
+from ..data.clip_reader import ClipReader
 
 _FOLDER = files("depthaware") / "assets" / "protocols"
 _COLUMNS = ("source_video", "source_frame", "driving_video", "driving_frame")
@@ -52,64 +51,23 @@ class Failure(NamedTuple):
 
 
 class PairList(NamedTuple):
-    """Pairs of a protocol, and the clips that gave none."""
+    """Pairs of a protocol, and the clips that gave none.
+
+    Attributes:
+        pairs: source and driving frames.
+        failures: clips without pairs.
+        persons: video -> person; `person_of` the name where a video is absent.
+    """
 
     pairs: list[Pair]
     failures: list[Failure]
+    persons: Mapping[str, str] = {}
 
 
-def same_identity(reader: ClipReader, clips: Sequence[Clip], *, every: int = 1) -> PairList:
-    """Reconstruction: the first frame of each clip, driven by every `every`-th of its later frames."""
-    lengths, failures = _lengths(reader, clips, smallest=2)
-    pairs = [Pair(name, 0, name, i) for name, frames in lengths.items() for i in _driving(frames, every)]
-    return PairList(pairs, failures)
-
-
-def cross_identity(
-    reader: ClipReader, clips: Sequence[Clip], *, every: int = 1, sources_per_clip: int = 1, seed: int = 0
-) -> PairList:
-    """Reenactment: each clip drives the first frame of clips of other identities.
-
-    Args:
-        reader: of the clips.
-        clips: names and identities.
-        every: use every n-th driving frame; the first is the reference of relative motion and left out.
-        sources_per_clip: number of sources that each clip drives.
-        seed: of the choice of sources; the same seed and clips give the same pairs.
-
-    Raises:
-        ValueError: if all clips are of one identity.
-    """
-    lengths, failures = _lengths(reader, clips, smallest=2)
-    rng, pairs = random.Random(seed), []
-    for name, identity in clips:
-        if name not in lengths:
-            continue
-        others = [clip.name for clip in clips if clip.identity != identity and clip.name in lengths]
-        if not others:
-            raise ValueError(f"cross-identity: expected clips of at least 2 identities, all are of {identity!r}")
-        for _ in range(min(sources_per_clip, len(others))):
-            # Only `random()` is guaranteed to give the same numbers in every version of Python.
-            source = others.pop(int(rng.random() * len(others)))
-            pairs += [Pair(source, 0, name, i) for i in _driving(lengths[name], every)]
-    return PairList(pairs, failures)
-
-
-def _lengths(reader: ClipReader, clips: Sequence[Clip], smallest: int) -> tuple[dict[str, int], list[Failure]]:
-    lengths, failures = {}, []
-    for name, _ in clips:
-        try:
-            lengths[name] = reader.count(name)
-            if lengths[name] < smallest:
-                raise ValueError(f"{reader.find(name)}: has {lengths.pop(name)} frame, expected at least {smallest}")
-        except (ValueError, OSError) as error:
-            failures.append(Failure(name, reader.reason(error)))
-    return lengths, failures
-
-
-def _driving(frames: int, every: int) -> range:
-    """Every `every`-th frame without the first; at least one."""
-    return range(min(every, frames - 1), frames, every)
+def person_of(video: str, persons: Mapping[str, str]) -> str:
+    """Find the person in a video: the one that is given, or, as in VoxCeleb, the part of its name before the ``#``."""
+    name = Path(video).name
+    return persons.get(video) or persons.get(Path(video).stem) or (name.partition("#")[0] if "#" in name else video)
 
 
 def read_pairs(name: str | Path) -> list[Pair]:
