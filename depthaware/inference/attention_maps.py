@@ -30,7 +30,8 @@ class AttentionMaps(NamedTuple):
             each sums to 1 less the weight of features from beyond the source's border.
         on_result: float32 (Q, h, w), the weights at the positions of the warped feature, those of `result`; each sums
             to 1.
-        gate: factor of what the attention adds to the feature; near 0 the maps have no effect.
+        gate: factor of what the attention adds to the feature, near 0 the maps have no effect; 1 in the form of the
+            paper, where it replaces the feature.
     """
 
     source: Image
@@ -95,7 +96,8 @@ def attention_maps(
     weights = attention.attention_map(depth_feature, feature, queries=queries)
     images = to_uint8(torch.cat((source, driving, result)))
     on_source, on_result = torch.cat((_unwarp(model, weights, motion), weights)).cpu().numpy()
-    return AttentionMaps(images[0], images[1], images[2], places, on_source, on_result, attention.gate.item())
+    gate = 1.0 if attention.gate is None else attention.gate.item()
+    return AttentionMaps(images[0], images[1], images[2], places, on_source, on_result, gate)
 
 
 def face_points(image: Image) -> npt.NDArray[np.float32]:
