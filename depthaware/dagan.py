@@ -90,7 +90,7 @@ class DaGAN(nn.Module):
         align_corners: sampling convention that the weights were trained with, see `warp`.
 
     Reference:
-        Hong et al. 2022, section 3, figure 2; section 4.4, Table 4.
+        Hong et al. 2022, sections 3.1 and 4.4, figure 2, Table 4.
     """
 
     config: dict[str, Any]

@@ -52,7 +52,7 @@ class SelfSupDepthNet(nn.Module):
         depth_range: nearest and farthest depth in training, for `geometry.disparity_to_depth`.
 
     Reference:
-        Hong et al. 2022, eq. 1, sections 3.2 and A.2, figure 11a; Godard et al. 2019 for the decoder's pyramid.
+        Hong et al. 2022, sections 3.2 and A.2, eq. 1, figure 11a; Godard et al. 2019 for the pyramid of the decoder.
     """
 
     config: dict[str, Any]

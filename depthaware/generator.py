@@ -84,7 +84,7 @@ class DepthAwareGenerator(nn.Module):
         align_corners: sampling convention, see `warp`.
 
     Reference:
-        Hong et al. 2022, sections 3.3 (eq. 8) and 3.4, figures 4 and 5; Siarohin et al. 2019 for the decoder.
+        Hong et al. 2022, sections 3.3 and 3.4, eq. 8 and 9, figures 4 and 5; Siarohin et al. 2019 for the decoder.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class DenseMotionNetwork(nn.Module):
         align_corners: sampling convention, see `warp`; True for newly trained weights.
 
     Reference:
-        Siarohin et al. 2019, section 3.2; Hong et al. 2022, eq. 4 to 6.
+        Hong et al. 2022, section 3.3, eq. 7, figures 4 and 11c; Siarohin et al. 2019, section 3.2.
     """
 
     def __init__(
@@ -105,6 +105,10 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[in
 
     Returns:
         (B, N+1, h, w, 2); index 0 is the background, the identity.
+
+    Reference:
+        Hong et al. 2022, section 3.3, eq. 7, for key points without Jacobians: z + kp_source - kp_driving; Siarohin et
+        al. 2019, section 3.2, for those with them.
     """
     value = kp_driving.value
     grid = coordinate_grid(*size, dtype=value.dtype, device=value.device)

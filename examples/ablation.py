@@ -1,4 +1,4 @@
-"""The paper's Table 4 in miniature: its nine rows trained under one equal budget, and what depth and attention gain.
+"""The nine rows of the paper's Table 4, in small: trained under one equal budget, and what depth and attention gain.
 
     python ablation.py --data FOLDER --depth runs/depth64 --output runs/ablation
     python ablation.py --table runs/ablation/ablation.json --page docs/ablation.md

@@ -62,7 +62,7 @@ class DaGANLoss(nn.Module):
         scales: of the image pyramid of L_P; 256, 128, 64 and 32 pixels in the paper.
 
     Reference:
-        Hong et al. 2022, section 3.5, eq. 10 to 13, with the weights of section 4.2; section A.1.
+        Hong et al. 2022, sections 3.5, 4.2 and A.1, eq. 10 to 13.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Stage 2: networks and losses of key points, motion and generator, with the depth network of stage 1 frozen.
 
-Reference: Hong et al. 2022, sections 3.3 to 3.5 and 4.2.
+Reference: Hong et al. 2022, sections 3.3, 3.4, 3.5 and 4.2.
 """
 
 import copy
