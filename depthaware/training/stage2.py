@@ -53,7 +53,7 @@ _MINI = _TINY | {
     "num_down_blocks": 2,
     "num_bottleneck_blocks": 2,
 }
-# Those of ablations (with the depth network of "tiny"), of dagan-tiny, and of the paper.
+# Those of ablations (with the depth network of "tiny"), of dagan-tiny, and of the released weights.
 NETWORKS = {"mini": NetworkSize(_MINI, 8), "tiny": NetworkSize(_TINY, 16), "paper": NetworkSize({}, 64)}
 
 
