@@ -214,15 +214,15 @@ def test_a_dry_run_writes_nothing(recipe, data, tmp_path, capsys):
 
 def poison(monkeypatch, name: str, wrong) -> None:
     """Let this loss of stage 2 be another one in the second step."""
-    original, calls = train_dagan.losses, iter(range(1))
+    original, calls = train_dagan.substitute_losses, iter(range(1))
 
-    def losses(*arguments):
-        terms = original(*arguments)
+    def losses(*arguments, **weights):
+        terms = original(*arguments, **weights)
         if next(calls, None) is None:
             terms[name] = wrong(terms[name])
         return terms
 
-    monkeypatch.setattr(train_dagan, "losses", losses)
+    monkeypatch.setattr(train_dagan, "substitute_losses", losses)
 
 
 @pytest.mark.parametrize(

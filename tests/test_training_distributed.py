@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from depthaware import DaGAN, SelfSupDepthNet
+from depthaware.losses import DaGANLoss, DaGANTerms
 from depthaware.training import options
 from depthaware.training.stage1 import DepthStep
 from depthaware.training.stage2 import NETWORKS
@@ -188,16 +189,16 @@ def flags(data: Path, output: Path) -> list[str]:
 
 def fail_on(rank: int, monkeypatch: pytest.MonkeyPatch, value: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Let one process's key-point loss become another one in the second step."""
-    original = train_dagan.losses
+    original = DaGANLoss.forward
 
-    def losses(options: Any, *arguments: Any) -> Any:
-        terms = original(options, *arguments)
+    def forward(self: DaGANLoss, *arguments: Any) -> DaGANTerms:
+        terms = original(self, *arguments)
         if os.environ["RANK"] == str(rank) and next(calls, None) is None:
-            terms["keypoint_distance"] = value(terms["keypoint_distance"])
+            terms = terms._replace(keypoint_distance=value(terms.keypoint_distance))
         return terms
 
     calls = iter(range(1))
-    monkeypatch.setattr(train_dagan, "losses", losses)
+    monkeypatch.setattr(DaGANLoss, "forward", forward)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
