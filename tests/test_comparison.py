@@ -14,6 +14,7 @@ from depthaware.inference.comparison import Pair, compare, compare_to_file
 from depthaware.inference.depth_maps import gray_painter
 from depthaware.media.image import to_uint8, write_image
 from depthaware.media.panels import resize_image
+from depthaware.media.video import Video
 from depthaware.retrofit import fomm
 from depthaware.retrofit.animation import AnimatedFOMM, load_animated_fomm
 
@@ -88,12 +89,15 @@ def test_captions_stand_above_their_columns(models):
     assert line[:, SIDE : SIDE + GAP].min() == 255
 
 
-def test_a_video_shows_the_sheets_one_after_the_other(models, clip, tmp_path):
+def test_a_video_shows_the_sheets_one_after_the_other(models, clip, tmp_path, monkeypatch):
     short = read_video(make_clip(tmp_path / "short.mp4", 5, (64, 64)))
     pairs = [Pair(draw_image(), clip), Pair(draw_image(9), short)]
-    done = []
+    done, read = [], []
+    decode = Video.__iter__
+    monkeypatch.setattr(Video, "__iter__", lambda video: read.append(video) or decode(video))
     written = compare_to_file(models, pairs, tmp_path / "a.mp4", progress=lambda *numbers: done.append(numbers))
     assert (written.frames, done) == (5, [(i, 5) for i in range(1, 6)])
+    assert read == [clip, short]  # once for all models
     video = read_video(tmp_path / "a.mp4")
     frames = [frame.image for frame in video]
     assert len(frames) == 5
@@ -122,7 +126,11 @@ def test_models_of_different_sizes_are_one_line(models):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("fomm") / "fomm.pth.tar"
-    torch.save(checkpoints.content(checkpoints.model(**checkpoints.FOMM)), path)
+    net = checkpoints.model(**checkpoints.FOMM)
+    with torch.no_grad():
+        for parameter in net.parameters():  # fresh weights draw gray whatever they are given
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    torch.save(checkpoints.content(net), path)
     return path
 
 
@@ -141,9 +149,12 @@ def test_fomm_by_its_own_calls_is_the_converted_one(checkpoint, clip):
     results = []
     for model in (converted, ours):
         source = model.encode_source(images[:1])
-        results.append(model.drive(source, model.detect_keypoints(images)))
-    assert results[0].shape == (3, 3, 64, 64)
-    torch.testing.assert_close(*results, rtol=0, atol=1e-6)
+        keypoints = model.detect_keypoints(images)
+        results.append((model.drive(source, keypoints), *keypoints))
+    assert results[0][0].shape == (3, 3, 64, 64)
+    for expected, found in zip(*results, strict=True):
+        assert (expected[0] - expected[1]).abs().max() > 1e-5
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_an_untrained_retrofit_is_the_fomm_that_it_was_made_of(checkpoint, retrofit, tiny_model, clip):

@@ -120,10 +120,11 @@ def test_near_points_cover_far_ones_whatever_their_order():
 
 
 def test_points_behind_the_camera_or_very_far_are_not_drawn():
-    plane = relief(np.full((8, 8, 3), 9, np.uint8))
-    points = np.vstack([plane, np.float32([[0, 0, 0.5], [0.02, 0.02, -50]])])
-    (view,) = render_views(points, np.uint8([[9] * 3] * 64 + [[255] * 3] * 2), [0], side=32)
-    assert view.max() <= 24
+    plane = relief(np.full((64, 64, 3), 9, np.uint8))
+    for point, drawn in (([0, 0, 0.5], False), ([-0.51, 0.51, -1.5], True), ([-17, 17, -50], False)):
+        points = np.vstack([plane, np.float32([point])])
+        (view,) = render_views(points, np.uint8([[9] * 3] * 4096 + [[255] * 3]), [0], side=64)
+        assert (view.max() > 200) == drawn
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])

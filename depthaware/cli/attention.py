@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
-from .common import add_model, check_input, check_weights, load_model, read_media
+from .common import add_model, check_input, check_weights, load_model, local_config, read_media
 
 if TYPE_CHECKING:
     from ..media.image import Image
@@ -50,6 +50,8 @@ def check(args: Namespace) -> None:
         check_input(path)
     _check_points(args)
     check_weights(args)
+    if args.revision is None and local_config(args.weights).get("attention") == "none":
+        raise ValueError(f"weights {args.weights!r}: expected a model with attention, their configuration has none")
 
 
 def _check_points(args: Namespace) -> None:

@@ -1,13 +1,14 @@
 """Options and output that several commands share."""
 
+import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..pretrained.locate import find_local
+from ..pretrained.locate import CONFIG, find_local
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,16 @@ def check_input(path: str) -> None:
 def check_weights(args: Namespace) -> None:
     """Raise ValueError if the name of the weights can be none."""
     find_local(args.weights, revision=args.revision)
+
+
+def local_config(weights: str) -> dict[str, Any]:
+    """Options in the config.json of weights on this machine; none if it cannot be read, which is said on loading."""
+    folder = find_local(weights)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if folder else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def load_model(args: Namespace) -> "DaGAN":

@@ -1,6 +1,5 @@
 """`depthaware compare`: models side by side, on a sheet or in a video."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib.resources import files
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
-from ..pretrained.locate import CONFIG, find_local
-from .common import add_device, add_fps, check_input, choose_device, progress, read_media
+from ..pretrained.locate import find_local
+from .common import add_device, add_fps, check_input, choose_device, local_config, progress, read_media
 
 if TYPE_CHECKING:
     from ..inference.animator import SupportsAnimation
@@ -60,7 +59,7 @@ def check(args: Namespace) -> None:
     find_local(args.fomm_depth)
     if args.fomm:
         check_input(args.fomm)
-    retrofits = [weights for weights in named(args.weights).values() if "family" in _config(weights)]
+    retrofits = [weights for weights in named(args.weights).values() if "family" in local_config(weights)]
     if retrofits and not args.fomm:
         raise ValueError(f"weights {retrofits[0]!r}: are a retrofit, expected --fomm CHECKPOINT that it was made from")
 
@@ -81,20 +80,10 @@ def named(weights: Sequence[str]) -> dict[str, str]:
 
 def _image_sizes(args: Namespace) -> dict[str, int]:
     """Image sizes of local weights; retrofits have none, and take that of the others."""
-    configs = {name: _config(weights) for name, weights in named(args.weights).items()}
+    configs = {name: local_config(weights) for name, weights in named(args.weights).items()}
     return {
         name: options.get("image_size", 256) for name, options in configs.items() if options and "family" not in options
     }
-
-
-def _config(weights: str) -> dict[str, Any]:
-    """Options in the config.json of local weights; none if it cannot be read, which is said on loading."""
-    folder = find_local(weights)
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if folder else None
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _paths(args: Namespace) -> list[tuple[str, str]]:
@@ -137,7 +126,7 @@ def _load(args: Namespace) -> dict[str, "SupportsAnimation"]:
     size = next(iter(_image_sizes(args).values()), 256)
 
     def load(weights: str) -> Any:
-        if "family" not in _config(weights):
+        if "family" not in local_config(weights):
             return DaGAN.from_pretrained(weights)
         depth_net = SelfSupDepthNet.from_pretrained(args.fomm_depth)
         return load_animated_fomm(weights, args.fomm, depth_net, image_size=size)
