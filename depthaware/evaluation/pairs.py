@@ -89,6 +89,20 @@ def read_pairs(name: str | Path) -> list[Pair]:
             raise ValueError(f"{path}: is not a CSV file ({error})") from error
 
 
+def check_videos(pairs: Sequence[Pair], reader: ClipReader, name: str) -> None:
+    """Raise ValueError if not one video of a list of that name is there."""
+    videos = list(dict.fromkeys(video for pair in pairs for video in (pair.source_video, pair.driving_video)))
+    for video in videos:
+        try:
+            reader.find(video)
+            return
+        except ValueError:
+            continue
+    raise ValueError(
+        f"data {str(reader.folder)!r}: has none of the {len(videos)} videos of {name}, such as {videos[0]}"
+    )
+
+
 def unite_names(pairs: Sequence[Pair], reader: ClipReader) -> list[Pair]:
     """Replace all names of one clip by the first of them: ``clip1`` and ``clip1.mp4`` are one video."""
     names: dict[str, str] = {}
