@@ -60,7 +60,7 @@ _TARGETS = {
 
 
 def _notes(summary: Summary, csim: str) -> str:
-    """What else the table of means needs to be read."""
+    """Explain those rows and columns of the table of means that not every report has."""
     rows = {score.prediction for score in summary.scores}
     notes = [" `compressed` is the driving frame after video compression."] if "compressed" in rows else []
     if any(score.metric == "csim" for score in summary.scores):

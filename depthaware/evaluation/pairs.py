@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,3 +133,25 @@ def _parse(path: Path, lines: Iterator[list[str]], with_initial: bool) -> Iterat
         yield Pair(source, frames[0], driving, frames[1], frames[2] if initial and with_initial else 0)
     if number == 1:
         raise ValueError(f"{path}: has no pairs")
+
+
+def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
+    """Split pairs into batches with one common source or one source each, and with ground truth for all or none.
+
+    Returns:
+        Indices into `pairs`, each once.
+    """
+    if size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {size}")
+    singles: list[int] = []
+    for (_, truth), group in groupby(range(len(pairs)), key=lambda i: (pairs[i][:2], pairs[i].has_truth)):
+        same_source = list(group)
+        if singles and (len(singles) == size or pairs[singles[0]].has_truth != truth):
+            yield singles
+            singles = []
+        if len(same_source) == 1:
+            singles += same_source
+        else:
+            yield from (same_source[start : start + size] for start in range(0, len(same_source), size))
+    if singles:
+        yield singles
