@@ -68,7 +68,7 @@ def _notes(summary: Summary, csim: str) -> str:
     if summary.strangers:
         low, high = digits(summary.strangers.low), digits(summary.strangers.high)
         among = f"{summary.strangers.persons} persons ({low} to {high})"
-        notes.append(f" `strangers`: source images of different persons of this data, {among}.")
+        notes.append(f" `strangers`: images of different persons of this data, {among}.")
     return "".join(notes)
 
 
