@@ -31,6 +31,7 @@ from depthaware.evaluation import (
     summarize_transfer,
 )
 from depthaware.evaluation.expression import compress
+from depthaware.evaluation.variants import other_sources
 from depthaware.metrics import bootstrap_interval
 
 
@@ -89,6 +90,11 @@ def test_rows_of_ablations_are_models_without_the_part(model, data, reader):
     scorer = Scorer(["l1", "psnr"])
     among = dict(ablate=("depth", "attention"), pairs=everything, persons=persons)
     evaluator = Evaluator(model, reader, scorer, **among)
+    assert other_sources(everything, persons) == {
+        "clip0": ("clip2", 1),
+        "clip3": ("clip2", 1),
+        "clip2": ("clip0", 0),
+    }
     assert evaluator.rows == (
         *("model", "copy", "perfect"),
         *("no attention", "constant disparity", "other disparity"),
@@ -114,6 +120,13 @@ def test_singles_get_another_image_each_and_hooks_leave_nothing_behind(model, da
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(scores_of(model, pairs, reader), before)
     assert not model.depth_net._forward_hooks and not model.generator.attention._forward_hooks
+
+
+def test_another_image_that_cannot_be_read_is_a_failure_of_its_pairs(model, reader):
+    pairs = [Pair("clip0", 0, "clip0", 3), Pair("clip1", 99, "clip1", 1), Pair("clip2", 0, "clip2", 1)]
+    evaluator = Evaluator(model, reader, Scorer(["l1"]), ablate=("depth",), pairs=pairs)
+    broken, _, good = evaluator(pairs)
+    assert broken.failure == "test/clip1.mp4: has 5 frames, expected one of number 99" and not good.failure
 
 
 def test_the_report_pairs_each_ablation_with_the_model(model, data, tmp_path, capsys):

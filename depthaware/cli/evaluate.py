@@ -110,12 +110,15 @@ def run(args: Namespace) -> str:
 def _pair_list(args: Namespace, reader: "ClipReader") -> tuple["PairList", dict[str, object]]:
     """The pairs, and the options that determine them."""
     from ..evaluation import PairList, cross_identity, list_clips, random_pairs, read_pairs, same_identity
+    from ..evaluation.pairs import check_videos
 
     data = Path(args.data)
     has_manifest = (data / "manifest.csv").is_file()
     remarks: dict[str, object] = {"data": data.resolve().name, "limit": args.limit}
     if args.protocol not in PROTOCOLS:
         pair_list = PairList(read_pairs(args.protocol), [], dict(list_clips(data, "all")) if has_manifest else {})
+        if args.protocol in PUBLISHED:
+            check_videos(pair_list.pairs, reader, args.protocol)
     else:
         clips, across = list_clips(data, args.split), "cross-identity" in args.protocol
         remarks |= {"split": args.split if has_manifest else None}

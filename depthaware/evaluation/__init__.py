@@ -6,10 +6,10 @@ from .expression import TransferScore, summarize_transfer
 from .folder import Report, evaluate_to_folder
 from .markdown import means_table
 from .metric_specs import EXPRESSION, METRICS, Features, MetricSpec, Scorer
-from .pairs import BUNDLED, Failure, Pair, PairList, person_of, read_pairs
+from .pairs import BUNDLED, Failure, Pair, PairList, batches, person_of, read_pairs
 from .protocols import cross_identity, random_pairs, same_identity
 from .report import Score, Summary, summarize
-from .run import PREDICTIONS, Evaluator, Prediction, Result, batches, evaluate
+from .run import PREDICTIONS, Evaluator, Prediction, Result, evaluate
 from .variants import ABLATIONS
 
 __all__ = [

@@ -17,11 +17,11 @@ from ..pretrained.fingerprint import fingerprint
 from .expression import summarize_transfer
 from .markdown import write_markdown
 from .metric_specs import CSIMTarget, Extractor, Scorer
-from .pairs import PairList, unite_names
+from .pairs import PairList, batches, unite_names
 from .paper_tables import PaperTable
 from .report import Score, Summary, summarize, write_json
 from .results_log import ResultsLog, open_report
-from .run import PREDICTIONS, Evaluator, Mode, batches
+from .run import PREDICTIONS, Evaluator, Mode
 from .sheet import rank_pairs, write_sheet
 from .strangers import csim_of_strangers
 

@@ -60,7 +60,7 @@ _TARGETS = {
 
 
 def _notes(summary: Summary, csim: str) -> str:
-    """What else the table of means needs to be read."""
+    """Explain those rows and columns of the table of means that not every report has."""
     rows = {score.prediction for score in summary.scores}
     notes = [" `compressed` is the driving frame after video compression."] if "compressed" in rows else []
     if any(score.metric == "csim" for score in summary.scores):
@@ -68,7 +68,7 @@ def _notes(summary: Summary, csim: str) -> str:
     if summary.strangers:
         low, high = digits(summary.strangers.low), digits(summary.strangers.high)
         among = f"{summary.strangers.persons} persons ({low} to {high})"
-        notes.append(f" `strangers`: source images of different persons of this data, {among}.")
+        notes.append(f" `strangers`: images of different persons of this data, {among}.")
     return "".join(notes)
 
 

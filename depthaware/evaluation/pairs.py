@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +90,20 @@ def read_pairs(name: str | Path) -> list[Pair]:
             raise ValueError(f"{path}: is not a CSV file ({error})") from error
 
 
+def check_videos(pairs: Sequence[Pair], reader: ClipReader, name: str) -> None:
+    """Raise ValueError if not one video of a list of that name is there."""
+    videos = list(dict.fromkeys(video for pair in pairs for video in (pair.source_video, pair.driving_video)))
+    for video in videos:
+        try:
+            reader.find(video)
+            return
+        except ValueError:
+            continue
+    raise ValueError(
+        f"data {str(reader.folder)!r}: has none of the {len(videos)} videos of {name}, such as {videos[0]}"
+    )
+
+
 def unite_names(pairs: Sequence[Pair], reader: ClipReader) -> list[Pair]:
     """Replace all names of one clip by the first of them: ``clip1`` and ``clip1.mp4`` are one video."""
     names: dict[str, str] = {}
@@ -118,3 +133,25 @@ def _parse(path: Path, lines: Iterator[list[str]], with_initial: bool) -> Iterat
         yield Pair(source, frames[0], driving, frames[1], frames[2] if initial and with_initial else 0)
     if number == 1:
         raise ValueError(f"{path}: has no pairs")
+
+
+def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
+    """Split pairs into batches with one common source or one source each, and with ground truth for all or none.
+
+    Returns:
+        Indices into `pairs`, each once.
+    """
+    if size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {size}")
+    singles: list[int] = []
+    for (_, truth), group in groupby(range(len(pairs)), key=lambda i: (pairs[i][:2], pairs[i].has_truth)):
+        same_source = list(group)
+        if singles and (len(singles) == size or pairs[singles[0]].has_truth != truth):
+            yield singles
+            singles = []
+        if len(same_source) == 1:
+            singles += same_source
+        else:
+            yield from (same_source[start : start + size] for start in range(0, len(same_source), size))
+    if singles:
+        yield singles

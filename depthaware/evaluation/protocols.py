@@ -137,13 +137,13 @@ def check_is_video(path: Path) -> None:
             continue  # damaged: reported with its pair
         if one.size != two.size:
             sizes = " and ".join(f"{image.width} x {image.height}" for image in (one, two))
-            raise ValueError(f"{path}: has images of {sizes} pixels, expected frames of one video")
+            raise ValueError(f"{path.name}: has images of {sizes} pixels, expected frames of one video")
         small = (np.asarray(image.convert("L").resize((32, 32), Pillow.Resampling.BOX), float) for image in (one, two))
         differences.append(np.abs(np.subtract(*small)).mean() / 255)
     if differences and np.median(differences) > _DIFFERENT:
         raise ValueError(
-            f"{path}: its images differ by {np.median(differences):.2f} from one to the next, expected frames of one "
-            f"video, which differ by less than {_DIFFERENT}; portraits are no clip"
+            f"{path.name}: its images differ by {np.median(differences):.2f} from one to the next, expected frames of "
+            f"one video, which differ by less than {_DIFFERENT}; portraits are no clip"
         )
 
 

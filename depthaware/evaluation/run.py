@@ -1,7 +1,7 @@
 """Batched scoring of pairs: the model, its variants, the copied source and the driving frame itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from ..keypoints import transfer_motion
 from ..metrics import FID
 from .expression import COMPRESSED, compress
 from .metric_specs import CSIMTarget, Extractor, Features, Scorer
-from .pairs import Pair, person_of, unite_names
+from .pairs import Pair, batches, person_of, unite_names
 from .variants import other_sources, variant, variant_rows
 
 Mode = Literal["auto", "relative", "absolute"]
@@ -79,28 +79,6 @@ def evaluate(
         yield from evaluator([pairs[i] for i in batch])
 
 
-def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
-    """Split pairs into batches with one common source or one source each, and with ground truth for all or none.
-
-    Returns:
-        Indices into `pairs`, each once.
-    """
-    if size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {size}")
-    singles: list[int] = []
-    for (_, truth), group in groupby(range(len(pairs)), key=lambda i: (pairs[i][:2], pairs[i].has_truth)):
-        same_source = list(group)
-        if singles and (len(singles) == size or pairs[singles[0]].has_truth != truth):
-            yield singles
-            singles = []
-        if len(same_source) == 1:
-            singles += same_source
-        else:
-            yield from (same_source[start : start + size] for start in range(0, len(same_source), size))
-    if singles:
-        yield singles
-
-
 class Evaluator:
     """Generate and score batches of pairs; encodings and features of a source are cached.
 
@@ -139,6 +117,7 @@ class Evaluator:
         self.variants = variant_rows(model, ablate)
         self.rows = (*PREDICTIONS, *self.variants, *([COMPRESSED] if "expression" in scorer.extractors else []))
         self._others: dict[str, tuple[str, int | str]] = {}
+        self._other_images: dict[str, Tensor] = {}
         if "other disparity" in self.variants:
             known = {pair.source_video: person_of(pair.source_video, persons or {}) for pair in pairs}
             self._others = other_sources(pairs, known)
@@ -178,6 +157,8 @@ class Evaluator:
     def _read(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
         """Source, driving and initial frame; the source stands in for the initial frame where motion is absolute."""
         source = self.reader.frame(pair.source_video, pair.source_frame)
+        if self._others and pair.source_video not in self._other_images:  # kept, as another clip would be opened for it
+            self._other_images[pair.source_video] = self.reader.frame(*self._others[pair.source_video])
         initial = self.reader.frame(pair.driving_video, pair.initial_frame) if self._is_relative(pair) else source
         return source, self.reader.frame(pair.driving_video, pair.driving_frame), initial
 
@@ -206,7 +187,7 @@ class Evaluator:
             return self.model.drive(encoding, keypoints)
 
     def _other_disparity(self, pairs: Sequence[Pair]) -> Tensor:
-        images = torch.cat([self.reader.frame(*self._others[pair.source_video]) for pair in pairs])
+        images = torch.cat([self._other_images[pair.source_video] for pair in pairs])
         assert self.model.depth_net is not None
         return self.model.depth_net(images.to(next(self.model.parameters()).device), num_scales=1)[0]
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from ..data.clip_reader import ClipReader
 from ..metrics import bootstrap_interval, csim
 from .metric_specs import Scorer
-from .pairs import Pair, PairList, person_of
+from .pairs import PairList, person_of
 
 _PERSONS = 50  # at most, evenly spread: 1225 pairs of them
 
 
 class Strangers(NamedTuple):
-    """CSIM between source images of different persons.
+    """CSIM between images of different persons.
 
     Attributes:
         csim: mean over all pairs of persons; NaN with fewer than two faces.
@@ -32,19 +32,20 @@ class Strangers(NamedTuple):
 
 
 def csim_of_strangers(pair_list: PairList, reader: ClipReader, scorer: Scorer) -> Strangers:
-    """Compare one source image of each person with those of all others.
+    """Compare one image of each person with those of all others.
 
     Args:
-        pair_list: pairs of the evaluation; the first source of each person counts.
+        pair_list: pairs of the evaluation; the first image of each person counts.
         reader: of the clips.
         scorer: with an extractor of identity.
     """
-    sources: dict[str, Pair] = {}
+    images: dict[str, tuple[str, int | str]] = {}
     for pair in pair_list.pairs:
-        sources.setdefault(person_of(pair.source_video, pair_list.persons), pair)
-    chosen = list(sources.values())
+        for video, frame in (pair[:2], pair[2:4]):
+            images.setdefault(person_of(video, pair_list.persons), (video, frame))
+    chosen = list(images.values())
     count = min(len(chosen), _PERSONS)
-    found = [_embedding(chosen[i * len(chosen) // count], reader, scorer) for i in range(count)]
+    found = [_embedding(*chosen[i * len(chosen) // count], reader, scorer) for i in range(count)]
     embeddings = torch.cat([row for row in found if row is not None and row.isfinite().all()] or [torch.empty(0, 1)])
     people = list(combinations(range(len(embeddings)), 2))
     if not people:
@@ -56,10 +57,10 @@ def csim_of_strangers(pair_list: PairList, reader: ClipReader, scorer: Scorer) -
     return Strangers(means.mean().item(), *bootstrap_interval(means), len(embeddings))
 
 
-def _embedding(pair: Pair, reader: ClipReader, scorer: Scorer) -> Tensor | None:
+def _embedding(video: str, frame: int | str, reader: ClipReader, scorer: Scorer) -> Tensor | None:
     """(1, E), NaN without a face; None if the image cannot be read, which is reported for its pairs."""
     try:
-        image = reader.frame(pair.source_video, pair.source_frame)
+        image = reader.frame(video, frame)
     except (ValueError, OSError):
         return None
     return scorer.extract_features(image).features["identity"]
