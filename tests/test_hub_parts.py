@@ -35,6 +35,8 @@ def test_a_part_of_any_model_is_loaded_saved_and_loaded_again(part, options, tmp
     model.save_pretrained(tmp_path / "whole", card="# Whose")
     alone = PARTS[part].from_pretrained(tmp_path / "whole")
     same(alone, getattr(model, part))
+    if part == "depth_net":
+        assert (alone.image_size, alone.depth_range) == (64, [0.7, 1.5])
     assert not alone.training and "# Whose" in alone.card and f"{PARTS[part].__name__}.from_pretrained" in alone.card
     alone.save_pretrained(tmp_path / "part", card="# Mine")
     again = PARTS[part].from_pretrained(tmp_path / "part")
