@@ -168,8 +168,9 @@ def test_points_of_a_whole_photo_lie_on_its_cut_out_face(model):
         x, y = np.rint(place).astype(int)
         assert abs(found.source[y, x] - around).max() < 60
     assert found.points.min() > 2 and found.points.max() < 61
-    with pytest.raises(ValueError, match="point 500,500: expected one in the square around the face"):
-        module.attention_maps(model, photo, DRIVING, [(500, 500)])
+    for x, y in ((500, 500), (10, 100)):
+        with pytest.raises(ValueError, match=f"point {x},{y}: expected one in the square around the face"):
+            module.attention_maps(model, photo, DRIVING, [(x, y)])
 
 
 def hot(y: int, x: int) -> AttentionMaps:

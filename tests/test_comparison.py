@@ -78,6 +78,8 @@ def test_faces_are_cut_out_of_whole_photos(models):
     crop = face_crop(BlazeFaceDetector()([photo])[0][0])
     for column in (0, 1):
         assert abs(panel(sheet, 0, column).astype(int) - large(crop.read(photo, 64))).mean() < 6
+    (made,) = depthaware.animate(models["ours"], photo, [photo[:300, 80:380]], mode="absolute", paste=False)
+    assert abs(panel(sheet, 0, 2).astype(int) - large(made.image)).max() <= 1
     pairs = [Pair(photo, photo)]
     assert abs(comparison.compare(models, pairs).astype(int) - compare(models, pairs)).mean() > 6
 
