@@ -15,7 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import torch
+
 from depthaware.data.prepare import (
+    BoxDetector,
     Crop,
     DroppedRow,
     ManifestRow,
@@ -26,7 +29,7 @@ from depthaware.data.prepare import (
     central_square,
     choose_layout,
     divide,
-    dlib_detector,
+    face_boxes,
     face_crop,
     find_raw,
     find_shots,
@@ -49,6 +52,8 @@ from depthaware.data.prepare.clip_records import (
     stamp_of,
 )
 from depthaware.data.prepare.raw_videos import clip_prefix
+from depthaware.faces import BlazeFaceDetector, DlibFaceDetector
+from depthaware.faces.crop import FACTOR
 from depthaware.media.atomic import whole_file
 from depthaware.media.resume import check_same_options
 from depthaware.media.video import Video, read_video
@@ -69,16 +74,14 @@ class Options:
     cropped: bool = option(False, "the videos are face crops already: take their central square, detect nothing")
     size: int = option(256, "side of the clips in pixels, even, 32 or more")
     fps: float = option(0.0, "frames per second to pick; 0 keeps all frames")
-    margin: float = option(1.8, "side of the square relative to the box around all places of the face, 1 or more")
+    detector: Literal["blazeface", "dlib"] = option("blazeface", "face detector; dlib needs depthaware[eval]")
+    margin: float = option(FACTOR, "side of the square relative to the box around all places of the face, 1 or more")
     min_seconds: float = option(1.0, "drop clips that are shorter")
     max_seconds: float = option(20.0, "divide clips that are longer; at least twice --min-seconds")
     min_side: int = option(192, "drop clips whose square is smaller, in pixels of the source")
     min_motion: float = option(1.0, "drop clips whose pixels change less in a fifth of a second, of 255")
     min_overlap: float = option(0.3, "intersection over union with the face's mean place below which a new clip begins")
     detections_per_second: float = option(5.0, "how often faces are detected")
-    detection_side: int = option(
-        480, "shorter side of the image for detection, in pixels; faces are found from 80 / this of that side on"
-    )
     test_share: float = option(0.1, "share of the identities in the test split, 0 to 1")
     workers: int = option(2, "number of processes")
     shards: float = option(0.0, "also pack the clips into WebDataset shards of at most this many MB; 0 for none")
@@ -89,14 +92,13 @@ def prepare(source: str, options: Options) -> Record:
     """Make the clips of one source."""
     output, path = Path(options.output), Path(options.data, source)
     forget(output, source)
-    detect = central_detector if options.cropped else dlib_detector(options.detection_side)
     record = Record(source, stamp_of(path))
     identity = identity_of(source, options.layout)
     if identity is None:
         return save(output, drop(record, 0, 0, f"no identity: not named as in {options.layout}"))
     try:
         video = read_video(path)
-        shots, times = find_shots(video, detect, options.detections_per_second)
+        shots, times = find_shots(video, make_detector(options), options.detections_per_second)
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
         return save(output, drop(record, 0, 0, f"unreadable: {reason}"))
@@ -105,6 +107,16 @@ def prepare(source: str, options: Options) -> Record:
         return save(output, write_clips(record, video, spans, times, identity, options))
     except ValueError as error:  # it could be read before
         raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def make_detector(options: Options) -> BoxDetector:
+    """Make the detector of this process, whose processes share the cores."""
+    torch.set_num_threads(1)
+    if options.cropped:
+        return central_detector
+    if options.detector == "dlib":
+        return face_boxes(DlibFaceDetector())
+    return face_boxes(BlazeFaceDetector(smallest=options.min_side / options.margin / 2))
 
 
 def write_clips(
@@ -197,7 +209,6 @@ def check(options: Options) -> None:
         ("fps", options.fps >= 0, "0 or more"),
         ("margin", options.margin >= 1, "1 or more"),
         ("detections_per_second", options.detections_per_second > 0, "more than 0"),
-        ("detection_side", options.detection_side >= 80, "80 or more, the smallest face that is found"),
         ("max_seconds", options.max_seconds >= 2 * options.min_seconds, "twice --min-seconds or more"),
         ("min_overlap", 0 <= options.min_overlap < 1, "0 to 1"),
         ("test_share", 0 <= options.test_share <= 1, "0 to 1"),

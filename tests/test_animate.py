@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from measure_memory import TARGET, peak_megabytes
 
 from depthaware.inference import AnimateOptions, Animator, animate, animate_to_file
-from depthaware.inference.animator import nearest_pose
 from depthaware.inference.depth_maps import depth_to_file, estimate_disparity, gray_painter, point_cloud
+from depthaware.inference.motion import pose_distance
 from depthaware.keypoints import Keypoints, transfer_motion
 from depthaware.media.image import fit_square, read_image, to_uint8, write_image
 from depthaware.media.video import Frame, Video, read_video
@@ -122,12 +122,12 @@ def test_best_finds_the_source_among_the_driving_frames(tiny_model, noise):
 
 @given(st.floats(0.1, 3), st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 6))
 @settings(max_examples=25, deadline=None)
-def test_nearest_pose_ignores_place_and_size(scale, x, y, index):
+def test_the_distance_of_poses_ignores_place_and_size(scale, x, y, index):
     value = torch.randn(7, 5, 2, generator=torch.Generator().manual_seed(index))
-    driver = Keypoints(value * scale + torch.tensor([x, y]), None)
-    batches = [Keypoints(driver.value[:3]), Keypoints(driver.value[3:])]
-    found = nearest_pose(Keypoints(value[index : index + 1]), batches)
-    torch.testing.assert_close(found.value[0], driver.value[index])
+    driving = Keypoints(value * scale + torch.tensor([x, y]), None)
+    distance = pose_distance(Keypoints(value[index : index + 1]), driving)
+    assert distance.argmin() == index
+    assert distance[index] < 1e-3
 
 
 def test_images_of_any_kind_drive(tiny_model, noise):
@@ -182,8 +182,8 @@ def test_an_animators_reference_can_be_set_at_any_time(tiny_model, noise, option
     [
         ({"mode": "sideways"}, "mode: expected 'relative' or 'absolute', got 'sideways'"),
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
-        ({"fit": "squeeze"}, "fit: expected 'crop', 'pad' or 'stretch', got 'squeeze'"),
-        ({"initial_frame": 11}, "initial_frame: expected 'best' or one of the driving frames, 0 to 10, got 11"),
+        ({"fit": "squeeze"}, "fit: expected 'face', 'crop', 'pad' or 'stretch', got 'squeeze'"),
+        ({"initial_frame": 11}, "initial_frame: expected 'auto', 'best' or one of the driving frames, 0 to 10, got 11"),
         ({"initial_frame": -1}, "initial_frame: .* got -1"),
     ],
 )

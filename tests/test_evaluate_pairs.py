@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from clips import draw_image, make_clip
 from evaluation_clips import load_stand_in, noise_clip, quick_reports, run, write_clips
 
+import depthaware
 from depthaware import extractors
 from depthaware.cli.main import main
 from depthaware.evaluation import (
@@ -196,3 +199,21 @@ def test_what_is_wrong_is_said_in_one_line(mixed, tiny_weights, capsys, line):
     defaults = ["--data", "mixed", "--protocol", "same-identity", "--output", "r", "--weights", tiny_weights]
     assert main(["evaluate", *defaults, *line.split()]) == 2
     assert capsys.readouterr() == ("", f"depthaware: error: {WRONG[line]}\n")
+
+
+def test_a_clip_is_cropped_around_its_face_wherever_that_is(tmp_path):
+    video = read_video(Path(depthaware.__file__).parent / "assets" / "driving.mp4")
+    frames = [frame.image for frame in islice(video, 6)]
+    for name, left, top in (("left", 20, 120), ("right", 260, 40)):
+        images = [np.full((400, 540, 3), 90, np.uint8) for _ in frames]
+        for image, frame in zip(images, frames, strict=True):
+            image[top : top + 256, left : left + 256] = frame
+        make_clip(tmp_path / f"{name}.mp4", 6, (400, 540), images=images)
+    make_clip(tmp_path / "none.mp4", 3, (96, 128))
+    reader = ClipReader(tmp_path, 64, fit="face")
+    for index in (0, 5):
+        left, right = reader.frame("left", index), reader.frame("right", index)
+        assert (left - right).abs().mean() < 0.03
+        assert (left - ClipReader(tmp_path, 64).frame("left", index)).abs().mean() > 0.1  # the middle of the image
+    with pytest.raises(ValueError, match=r"none\.mp4: found no face in 3 of its frames"):
+        reader.frame("none", 0)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from depthaware import DaGAN
 from depthaware.inference import animate, animate_to_file
-from depthaware.inference.depth_maps import depth_to_file, gray_painter
+from depthaware.inference.depth_maps import depth_to_file, gray_painter, video_painter
 from depthaware.media.image import fetch, from_pixels, to_pixels, to_uint8
 from depthaware.media.threads import background, prefetch
 from depthaware.media.video import Frame, Video, read_video, write_video
@@ -312,7 +312,7 @@ def test_the_file_has_the_very_frames_of_animate(tiny_model, clip, written, comp
 
 def test_depth_of_a_video_is_that_of_its_frames(tiny_model, clip, written):
     depth_to_file(tiny_model, clip, "d.mp4")
-    paint = gray_painter(tiny_model, next(iter(clip)).image)
+    paint = video_painter(tiny_model, (frame.image for frame in clip), clip.frames)
     assert_same(written[Path("d.mp4")], [Frame(to_uint8(paint(frame.image))[0], frame.time) for frame in clip])
 
 

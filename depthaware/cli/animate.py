@@ -3,6 +3,7 @@
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ from .common import add_fps, add_model, check_input, check_weights, load_model, 
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
-    from ..inference.animator import SupportsAnimation
     from ..inference.optimization import OptimizedDaGAN
+    from ..inference.options import SupportsAnimation
 
 _MEDIA = files("depthaware") / "assets"
 
@@ -28,9 +29,20 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--output", default="animation.mp4", help="the mp4 to write (default: %(default)s)")
     parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help="(default: %(default)s)")
     parser.add_argument("--no-adaptive-scale", action="store_true", help="do not scale motion by the size of the faces")
-    initial = "driving frame with the pose of the source (default: %(default)s)"
-    parser.add_argument("--initial-frame", type=_index, default=0, metavar="N|best", help=initial)
-    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
+    initial = "driving frame with the pose of the source: auto is the first with a good face (default: %(default)s)"
+    parser.add_argument(
+        "--initial-frame", type=_index("auto", "best"), default="auto", metavar="auto|best|N", help=initial
+    )
+    fit = "face crops both around the face, the others look for none (default: %(default)s)"
+    parser.add_argument("--fit", choices=["face", "crop", "pad", "stretch"], default="face", help=fit)
+    face = "faces of the source that move, N from left to right, from 0 (default: %(default)s)"
+    parser.add_argument("--face", type=_index("largest", "all"), default="largest", metavar="largest|all|N", help=face)
+    parser.add_argument("--follow", action="store_true", help="let the crop of the driving video follow the head")
+    parser.add_argument("--no-paste", action="store_true", help="write the generated square alone")
+    size = "longer side of the output at most, in pixels (default: %(default)s)"
+    parser.add_argument("--max-size", type=int, default=1920, metavar="N", help=size)
+    parser.add_argument("--no-scenes", action="store_true", help="look for no cuts in the driving video")
+    parser.add_argument("--smooth", action="store_true", help="smooth the motion over time")
     dtype = "compute dtype of the networks (default: bfloat16 where the device has it natively, else float32)"
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
     gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
@@ -43,10 +55,13 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--no-audio", action="store_true", help="leave out the sound of the driving video")
 
 
-def _index(text: str) -> int | str:
-    if text != "best" and not text.isdecimal():
-        raise ArgumentTypeError(f"expected the number of a frame, from 0, or best, got {text!r}")
-    return text if text == "best" else int(text)
+def _index(*names: str) -> Callable[[str], int | str]:
+    def parse(text: str) -> int | str:
+        if text not in names and not text.isdecimal():
+            raise ArgumentTypeError(f"expected {', '.join(names)} or a number from 0, got {text!r}")
+        return text if text in names else int(text)
+
+    return parse
 
 
 def check(args: Namespace) -> None:
@@ -54,8 +69,9 @@ def check(args: Namespace) -> None:
     check_output(args.output, (".mp4",), (args.source, args.driving))
     if args.save_depth:
         check_output(args.save_depth, (".mp4",), (args.driving, args.output))
-    if args.batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {args.batch_size}")
+    for name in ("batch_size", "max_size"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"{name}: expected at least 1, got {getattr(args, name)}")
     for path in (args.source, args.driving):
         check_input(path)
     if args.backend == "torch":
@@ -129,11 +145,18 @@ def run(args: Namespace) -> str:
             save_depth=args.save_depth,
             audio=not args.no_audio,
             progress=progress(args.quiet),
+            notes=lambda line: None if args.quiet else print(f"depthaware: {line}", file=sys.stderr),
             mode=args.mode,
             adaptive_scale=not args.no_adaptive_scale,
             initial_frame=args.initial_frame,
             fit=args.fit,
             batch_size=args.batch_size,
+            face=args.face,
+            follow=args.follow,
+            paste=not args.no_paste,
+            max_size=args.max_size,
+            scenes=not args.no_scenes,
+            smooth=args.smooth,
         )
     sound = "sound copied" if driving.audio in COPIED else f"sound {driving.audio} made AAC"
     if args.no_audio or driving.audio is None:

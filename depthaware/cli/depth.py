@@ -19,6 +19,8 @@ def add(parser: ArgumentParser) -> None:
         "INPUT_turntable.png in the current folder)"
     )
     parser.add_argument("--output", help=output)
+    fit = "whole image, or the square around the face, on which the bundled weights were trained (default: %(default)s)"
+    parser.add_argument("--fit", choices=["whole", "face"], default="whole", help=fit)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--compare", action="store_true", help="show the input beside its depth: .png, .jpg, .webp, .mp4")
     turntable = "show the point cloud of an image from several sides: .png, .jpg, .webp, or .mp4 of a moving camera"
@@ -30,6 +32,8 @@ def check(args: Namespace) -> None:
     check_input(args.input)
     if args.output:
         check_output(args.output, (*_suffixes(args, still=True), ".mp4"), (args.input,))
+    if args.turntable and args.fit == "face":
+        raise ValueError("--turntable: shows the whole image, expected no --fit face")
     check_weights(args)
 
 
@@ -59,7 +63,7 @@ def run(args: Namespace) -> str:
     device = choose_device(args)
     depth_net = SelfSupDepthNet.from_pretrained(args.weights, revision=args.revision).to(device)
     if not args.turntable:
-        return str(depth_to_file(depth_net, media, output, compare=args.compare, progress=show))
+        return str(depth_to_file(depth_net, media, output, compare=args.compare, fit=args.fit, progress=show))
     if isinstance(media, Video):
         raise ValueError(f"--turntable: expected an image, {args.input} is a video")
     return str(turntable_to_file(depth_net, media, output, progress=show))

@@ -55,7 +55,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help=seed)
     mode = "motion; auto is absolute where source and driving frame are of one video (default: %(default)s)"
     parser.add_argument("--mode", choices=["auto", "relative", "absolute"], default="auto", help=mode)
-    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
+    fit = "of frames to squares; face crops each clip around its face (default: %(default)s)"
+    parser.add_argument("--fit", choices=["crop", "pad", "stretch", "face"], default="crop", help=fit)
     parser.add_argument("--batch-size", type=_positive, default=8, help="pairs at a time (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip or pair that fails")
 

@@ -4,15 +4,19 @@ import csv
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from ..faces import BlazeFaceDetector
+from ..faces.crop import Crop, whole_image
+from ..faces.framing import scene_crop
 from ..media.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ..media.image import Fit, Image, fit_square, read_image
+from ..media.image import Fit, Image, fit_square, read_image, to_tensor
 from ..media.video import Frame, read_video
 
 MANIFEST = "manifest.csv"
+_SEARCHED = 12  # frames of a clip in which the face is searched, about
 
 
 class Clip(NamedTuple):
@@ -90,11 +94,12 @@ class ClipReader:
     Args:
         folder: as in `list_clips`; names of clips may omit folders and the suffix.
         size: side of the frames in pixels.
-        fit: how frames become square, see `fit_square`.
+        fit: how frames become square, see `fit_square`; "face" crops all frames of a clip as `animate` does.
     """
 
-    def __init__(self, folder: str | Path, size: int, *, fit: Fit = "crop") -> None:
+    def __init__(self, folder: str | Path, size: int, *, fit: Fit | Literal["face"] = "crop") -> None:
         self.folder, self.size, self.fit = Path(folder), size, fit
+        self._crops: dict[str, Crop] = {}
         self._index: dict[str, set[Path]] | None = None
         self._cache: OrderedDict[tuple[str, int | str], Tensor] = OrderedDict()
         self._open: tuple[str, Iterator[Frame], int] | None = None
@@ -132,11 +137,28 @@ class ClipReader:
         """
         key = (name, index)
         if key not in self._cache:
-            self._cache[key] = fit_square(self._read(name, index), self.size, self.fit)
+            image = self._read(name, index)
+            if self.fit == "face":
+                self._cache[key] = to_tensor(self._face_crop(name).read(image, self.size))
+            else:
+                self._cache[key] = fit_square(image, self.size, self.fit)
         self._cache.move_to_end(key)
         while len(self._cache) > 4:
             self._cache.popitem(last=False)
         return self._cache[key]
+
+    def _face_crop(self, name: str) -> Crop:
+        """Place the square for a clip around the largest faces in frames spread over it."""
+        if name not in self._crops:
+            path = self.find(name)
+            video = read_video(path)
+            every = max(1, video.frames // _SEARCHED)
+            faces = BlazeFaceDetector()([frame.image for i, frame in enumerate(video) if i % every == 0])
+            crop = scene_crop([found[0] if found else None for found in faces])
+            if crop is None:
+                raise ValueError(f"{path}: found no face in {len(faces)} of its frames, expected one to crop around")
+            self._crops[name] = whole_image(crop, video.size)
+        return self._crops[name]
 
     def _read(self, name: str, index: int | str) -> Image:
         path = self.find(name)

@@ -1,16 +1,15 @@
 """Landmarks and identity embeddings by dlib, whose weights are part of a package: nothing is downloaded."""
 
-import importlib.util
 import math
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
 from torch import Tensor
 
-from .._optional import missing, require
+from .._optional import require
+from ..faces.dlib_detector import dlib_weights
 from ..media.image import Image
 from .arrays import Cached, rows
 
@@ -25,7 +24,7 @@ class DlibFaces:
     def __init__(self) -> None:
         self.dlib = dlib = require("dlib", "eval")
         self.detector = dlib.get_frontal_face_detector()
-        self.predictor = dlib.shape_predictor(str(_weights("shape_predictor_68_face_landmarks.dat")))
+        self.predictor = dlib.shape_predictor(str(dlib_weights("shape_predictor_68_face_landmarks.dat")))
         self.find = Cached(self._find)
 
     def _find(self, image: Image) -> Any:
@@ -39,14 +38,6 @@ class DlibFaces:
 def dlib_faces() -> DlibFaces:
     """Return the instance shared by all extractors, so that each image is searched once."""
     return DlibFaces()
-
-
-def _weights(name: str) -> Path:
-    # Only its files are needed: importing face_recognition_models fails without pkg_resources, as on newer Pythons.
-    package = importlib.util.find_spec("face_recognition_models")
-    if package is None or not package.submodule_search_locations:
-        raise missing("face_recognition_models", "eval")
-    return Path(package.submodule_search_locations[0]) / "models" / name
 
 
 class DlibLandmarks:
@@ -119,7 +110,7 @@ class DlibIdentity:
 
     def __init__(self) -> None:
         self.faces = dlib_faces()
-        weights = _weights("dlib_face_recognition_resnet_model_v1.dat")
+        weights = dlib_weights("dlib_face_recognition_resnet_model_v1.dat")
         self.network = self.faces.dlib.face_recognition_model_v1(str(weights))
         self.embed = Cached(self._embedding)
 

@@ -7,8 +7,9 @@ from .face import Face, FaceDetector, roll
 
 if TYPE_CHECKING:
     from .detector import BlazeFaceDetector as BlazeFaceDetector
+    from .dlib_detector import DlibFaceDetector as DlibFaceDetector
 
-__all__ = ["BlazeFaceDetector", "Face", "FaceDetector", "roll"]
+__all__ = ["BlazeFaceDetector", "DlibFaceDetector", "Face", "FaceDetector", "roll"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from .detector import BlazeFaceDetector
 
         return BlazeFaceDetector
+    if name == "DlibFaceDetector":
+        from .dlib_detector import DlibFaceDetector
+
+        return DlibFaceDetector
     return submodules(__name__)(name)

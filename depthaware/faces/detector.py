@@ -6,32 +6,35 @@ import numpy as np
 
 from ..media.image import Image
 from .face import Face
-from .merging import SAME, area, merge, overlap
+from .merging import SAME, merge, overlap
 from .views import Network, View, around, look, whole
 
 # Longer side of the image in network pixels at each level of the search, and the evidence that a face needs there:
 # the more places are searched, the more of them look like a face. Chosen on faces and clutter by measure_faces.py.
-_LEVELS = ((128, 0.5), (64, 0.5), (384, 0.7), (1152, 0.74), (2304, 0.74))
+_LEVELS = ((128, 0.5), (64, 0.5), (256, 0.65), (512, 0.7), (1024, 0.76), (2048, 0.76))
+_SMALLEST = 20  # network pixels: a face that is nearly always found
+_LARGE = 32  # network pixels: if such a face is found, so are all that are at least _COMPARABLE as large
+_COMPARABLE = 0.6
 _PROPOSED = 0.4  # score from which on a second look is taken
 _CLEAR = 0.7  # score from which on none is needed at the first two levels
-_LARGE = 32  # network pixels from which on the place of a face needs no close-up
 _PLAUSIBLE = 0.65  # score of the short-range network's second look below which the full-range network is spared
 
 
 class BlazeFaceDetector:
     """A [`FaceDetector`][depthaware.faces.FaceDetector] whose weights are part of the package.
 
-    BlazeFace's short-range network searches the image at growing resolution until it finds a face: at the end the
-    longer side has 2304 pixels, and a face 20 of them. A face that is unclear or found late is looked at again in
-    close-ups, by the full-range network too. Everything runs on the CPU.
+    BlazeFace's short-range network searches the image at growing resolution until it finds a face, and with it all
+    faces of comparable size: at the end the longer side has 2048 pixels, of which a face needs 20. A face that is
+    unclear or found late is looked at again in close-ups, by the full-range network too. Everything runs on the CPU.
 
     Args:
         all_sizes: search at every resolution, for small faces beside large ones too; takes as long as an image
             without a face.
+        smallest: side of the smallest face worth finding, in pixels: the search ends where it would have been found.
     """
 
-    def __init__(self, *, all_sizes: bool = False) -> None:
-        self.all_sizes = all_sizes
+    def __init__(self, *, all_sizes: bool = False, smallest: float = 0) -> None:
+        self.all_sizes, self.smallest = all_sizes, smallest
 
     def __call__(self, images: Sequence[Image]) -> list[list[Face]]:
         """Find the faces in images.
@@ -49,35 +52,57 @@ class BlazeFaceDetector:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise ValueError(f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}")
         found: list[list[Face]] = [[] for _ in images]
+        steps = [0.0] * len(images)  # of the last level
         for side, evidence in _LEVELS:
-            chosen = [
-                i
-                for i, image in enumerate(images)
-                if (self.all_sizes or not found[i]) and (side <= 128 or side < 2 * max(image.shape))
-            ]
+            chosen = [i for i, image in enumerate(images) if self._is_open(side, max(image.shape), found[i])]
             views = [whole(images[i], side) for i in chosen]
             proposed = look([images[i] for i in chosen], views, _PROPOSED)
             for i, view, faces in zip(chosen, views, proposed, strict=True):
-                kept = [_confirm(images[i], face, view, side, evidence) for face in faces]
-                found[i] = merge(found[i] + [face for face in kept if face])
-        return [sorted(faces, key=lambda face: -float(area(face.box))) for faces in found]
+                clear = _CLEAR if side <= 128 else 1.0
+                if found[i] and not self.all_sizes:
+                    least = _COMPARABLE * max(map(_width, found[i]))
+                    faces = [face for face in faces if _width(face) >= least]
+                found[i] = _update(images[i], found[i], faces, view, clear, evidence)
+                steps[i] = view.step
+        located = [
+            [face if _width(face) >= _LARGE * step else _close_up(image, face) for face in faces]
+            for image, faces, step in zip(images, found, steps, strict=True)
+        ]
+        return [sorted(faces, key=lambda face: -_width(face)) for faces in located]
+
+    def _is_open(self, side: int, longer: int, found: Sequence[Face]) -> bool:
+        """Tell whether an image of `longer` pixels is searched at a level."""
+        if side <= 128:
+            return side == 128 or not found
+        coarser = max(other for other, _ in _LEVELS if other < side) / longer  # network pixels per pixel
+        done = any(_width(face) * coarser >= _LARGE for face in found) and not self.all_sizes
+        return not done and side < 2 * longer and self.smallest * coarser < _SMALLEST
 
 
-def _confirm(image: Image, face: Face, view: View, side: int, evidence: float) -> Face | None:
-    """Take a clear face, from a close-up if it is small, and another if there is evidence."""
-    if side > 128 or face.score < _CLEAR:
-        return second_look(image, face, evidence)
-    large = float(face.box[2] - face.box[0]) >= _LARGE * view.step
-    return face if large else _close_up(image, face)._replace(score=face.score)
+def _update(
+    image: Image, known: list[Face], proposed: Sequence[Face], view: View, clear: float, evidence: float
+) -> list[Face]:
+    """Add the faces of a level that are clear or for which there is evidence; replace those that were too small."""
+    settled = [face for face in known if _width(face) >= 2 * _LARGE * view.step]
+    vague = [face for face in known if _width(face) < 2 * _LARGE * view.step]
+    accepted: list[Face] = []
+    for face in proposed:
+        if any(_same(face, other) for other in settled):
+            continue
+        sure = face.score >= clear or any(_same(face, other) for other in vague)
+        again = face if sure else second_look(image, face, evidence)
+        if again and not any(_same(again, other) for other in settled):  # it may have moved
+            accepted.append(again)
+    kept = merge(accepted)
+    return settled + kept + [face for face in vague if not any(_same(face, other) for other in kept)]
 
 
 def second_look(image: Image, face: Face, evidence: float) -> Face | None:
     """Look at a face in close-ups by both networks.
 
     Returns:
-        The face in a close-up; its score is the mean of the face's,
-        of that network's in a wider view, and twice that of the full-range network, which errs on other things. None
-        if that is less than `evidence`.
+        The face in a close-up; its score is the mean of the face's, of that network's in a wider view, and twice that
+        of the full-range network, which errs on other things. None if that is less than `evidence`.
     """
     wide = _score(image, face, around(face, 4, 128))
     if wide < _PLAUSIBLE:
@@ -90,8 +115,8 @@ def second_look(image: Image, face: Face, evidence: float) -> Face | None:
 
 
 def _close_up(image: Image, face: Face) -> Face:
-    """Find a face again where it has the size that the short-range network knows best."""
-    return _again(image, face, around(face, 2.5, 128)) or face
+    """Find a face again where it has the size that the short-range network knows best; its score stays."""
+    return (_again(image, face, around(face, 2.5, 128)) or face)._replace(score=face.score)
 
 
 def _score(image: Image, face: Face, view: View, network: Network = "short_range") -> float:
@@ -102,4 +127,12 @@ def _score(image: Image, face: Face, view: View, network: Network = "short_range
 def _again(image: Image, face: Face, view: View, network: Network = "short_range") -> Face | None:
     """Find a face again in a view of it."""
     (faces,) = look([image], [view], 0.05, network)
-    return next((other for other in faces if overlap(face.box, other.box[None])[0] > SAME), None)
+    return next((other for other in faces if _same(face, other)), None)
+
+
+def _same(face: Face, other: Face) -> bool:
+    return bool(overlap(face.box, other.box[None])[0] > SAME)
+
+
+def _width(face: Face) -> float:
+    return float(face.box[2] - face.box[0])

@@ -2,8 +2,9 @@
 
 from .. import submodules
 from .animation import AnimatedFrame, animate, animate_to_file
-from .animator import AnimateOptions, Animator
+from .animator import Animator
 from .optimization import optimize
+from .options import AnimateOptions
 
 __all__ = ["AnimateOptions", "AnimatedFrame", "Animator", "animate", "animate_to_file", "optimize"]
 

@@ -1,22 +1,29 @@
 """Source image + stream of driving frames -> stream of frames, or a video file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..dagan import DaGAN
 from ..media.atomic import check_output
-from ..media.image import Fit, Image, fetch, from_pixels, to_pixels, to_uint8
+from ..media.image import Fit, Image, fetch, from_pixels, to_pixels
+from ..media.panels import resize_image
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
-from .animator import AnimateOptions, Animator, Driving, Mode, SupportsAnimation
+from .animator import Animator
 from .depth_maps import gray_painter
+from .driving import DrivingFrame
+from .options import AnimateOptions, Driving, Mode, SupportsAnimation
+from .source import Source
+
+PANEL = 512
+"""Largest height of the panels of `compare`, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +31,7 @@ class AnimatedFrame(Frame):
     """A generated frame.
 
     Attributes:
-        image: uint8 (S, S, 3), RGB.
+        image: uint8 (H, W, 3), RGB: the source image, moving; (S, S, 3) if it is not pasted back.
         time: that of its driving frame, in seconds after the start.
         driving: model input made of the driving frame, uint8 (S, S, 3).
     """
@@ -39,54 +46,76 @@ def animate(
     *,
     mode: Mode = "relative",
     adaptive_scale: bool = True,
-    initial_frame: int | Literal["best"] = 0,
-    fit: Fit = "crop",
+    initial_frame: int | Literal["auto", "best"] = "auto",
+    fit: Fit | Literal["face"] = "face",
     batch_size: int = 8,
     dtype: torch.dtype = torch.float32,
+    face: int | Literal["largest", "all"] = "largest",
+    follow: bool = False,
+    paste: bool = True,
+    max_size: int = 1920,
+    scenes: bool = True,
+    smooth: bool = False,
 ) -> Iterator[AnimatedFrame]:
     """Animate a source image; lazily yields one frame per driving frame.
 
     Args:
         model: on the target device.
         source_image: uint8 (H, W, 3) as from `read_image`, or floats (1, 3, H, W) in [0, 1].
-        driving: `read_video("clip.mp4")`, or any images like the source's, taken as 25 a second.
-        mode: "relative" adds the driving motion since `initial_frame` to the pose and shape of the source's own face;
+        driving: `read_video("clip.mp4")`, or any images like the source's, taken as 25 a second. What can be read
+            only once, such as a camera, is followed frame by frame.
+        mode: "relative" adds the driving motion since the initial frame to the pose and shape of the source's own face;
             "absolute" takes the driving key points as they are.
         adaptive_scale: scale relative motion by the size of the source's face over that of the driving face.
-        initial_frame: index of the driving frame with the pose of the source; "best" searches for it. Any but 0 reads
-            the driving video twice.
-        fit: how images become square, see `fit_square`.
+        initial_frame: driving frame with the pose of the source. "auto" takes the earliest with a face that is neither
+            blurred nor mid-blink, "best" searches the pose nearest to the source's, an index is that frame.
+        fit: "face" crops both around the face; a warning says so if there is none, and the central square is taken.
+            "crop", "pad" and "stretch" look for no face, see `fit_square`.
         batch_size: frames at a time; the result does not depend on it.
         dtype: of the generator's work (automatic mixed precision); key points and motion are always float32.
+        face: of the source, if there are several: the "largest", "all" of them, or an index from left to right. Of
+            those in the driving video the largest of the initial frame is followed.
+        follow: let the crop of the driving video follow the head; otherwise it covers the travel of the head.
+        paste: paste the result into the source image; otherwise it is the generated square, of the first face.
+        max_size: longer side of the output in pixels; larger source images are shrunk.
+        scenes: start anew from a reference of its own at each cut of the driving video.
+        smooth: filter the key points over time.
 
     Returns:
-        Frames of S x S pixels with S = model.image_size, each with its time and its driving frame.
+        Frames as large as the source image, or of S x S pixels with S = model.image_size, each with its time and its
+        driving frame.
 
     Raises:
         ValueError: if an option or the shape of an image is none of the above, or there is no such initial frame.
     """
-    animator = _start(
-        model,
-        source_image,
-        driving,
-        AnimateOptions(mode, adaptive_scale, initial_frame, fit, batch_size, dtype),
+    options = AnimateOptions(
+        mode,
+        adaptive_scale,
+        initial_frame,
+        fit,
+        batch_size,
+        dtype,
+        face,
+        follow,
+        paste,
+        max_size,
+        scenes,
+        smooth,
     )
-    batches = animator.batches(driving)
-    return (frame for images, times in batches for frame in _frames(animator.step(images), images, times))
-
-
-def _start(
-    model: SupportsAnimation, source_image: Image | Tensor, driving: Driving, options: AnimateOptions
-) -> Animator:
     animator = Animator(model, source_image, options)
-    if options.initial_frame != 0 and options.mode == "relative":
-        animator.find_reference(driving)
-    return animator
+    batches = animator.read(driving)
+    return (frame for batch in batches for frame in _frames(animator, batch))
 
 
-def _frames(made: Tensor, driving: Tensor, times: list[Fraction]) -> list[AnimatedFrame]:
-    both = to_uint8(torch.cat((made, driving)))  # one copy from the device
-    return [AnimatedFrame(both[i], time, both[len(times) + i]) for i, time in enumerate(times)]
+def _frames(animator: Animator, batch: Sequence[DrivingFrame]) -> Iterator[AnimatedFrame]:
+    tiles = _tiles([animator.animate(batch), torch.cat([frame.image for frame in batch])], len(batch))
+    for (*made, driving), frame in zip(fetch(tiles)(), batch, strict=True):  # one copy from the device
+        yield AnimatedFrame(animator.source.output(made), frame.time, driving)
+
+
+def _tiles(images: Sequence[Tensor], count: int) -> Tensor:
+    """Stack squares (count n, 3, S, S), n for each frame, to pixels (count, sum of n, S, S, 3)."""
+    return torch.cat([to_pixels(squares).unflatten(0, (count, -1)) for squares in images], dim=1)
 
 
 def animate_to_file(
@@ -99,6 +128,7 @@ def animate_to_file(
     save_depth: str | Path | None = None,
     audio: bool = True,
     progress: Progress = lambda done, total: None,
+    notes: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> OutputInfo:
     """`animate` into an mp4 with the driving video's frame times and sound; reads and writes in threads of their own.
@@ -109,38 +139,73 @@ def animate_to_file(
         driving: from `read_video`.
         output: path of the mp4.
         compare: show source, driving frame and result side by side.
-        save_depth: path of a second mp4 with the disparity of the generated frames, bright = near.
+        save_depth: path of a second mp4 with the disparity of the generated square, bright = near.
         audio: copy the driving video's sound.
         progress: called with the numbers of frames done and in all.
+        notes: called with lines on what was chosen.
         options: those of `animate`.
     """
     check_output(output, (".mp4",), others=(driving.path,))
     if save_depth:
         check_output(save_depth, (".mp4",), others=(driving.path, output))
-    animator = _start(model, source_image, driving, AnimateOptions(**options))
-    side = model.image_size
-    source = to_pixels(animator.source_image)
-    paint = gray_painter(cast(DaGAN, model), from_pixels(source)) if save_depth else None
-    size, count = (side, side * 3 if compare else side), 0
+    animator = Animator(model, source_image, AnimateOptions(**options))
+    batches = animator.read(driving)
+    for line in _choices(animator):
+        notes(line)
+    panels = Panels(animator.source, compare)
+    paint = gray_painter(cast(DaGAN, model), from_pixels(to_pixels(animator.source_image))) if save_depth else None
+    side, count = model.image_size, 0
     with ExitStack() as stack:
         if save_depth:
             write_depth = stack.enter_context(write_video(save_depth, (side, side), driving.rate, driving.time_base))
         sound = driving.path if audio and driving.audio else None
-        write = stack.enter_context(write_video(output, size, driving.rate, driving.time_base, audio=sound))
+        write = stack.enter_context(write_video(output, panels.size, driving.rate, driving.time_base, audio=sound))
 
-        def save(panels: Callable[[], Image], times: list[Fraction]) -> None:
-            for image, time in zip(panels(), times, strict=True):
-                write(Frame(image[:, : size[1]], time))
+        def save(fetched: Callable[[], Image], batch: Sequence[DrivingFrame]) -> None:
+            for (shown, *made), frame in zip(fetched(), batch, strict=True):
                 if save_depth:
-                    write_depth(Frame(image[:, size[1] :], time))
+                    write_depth(Frame(made.pop(), frame.time))
+                write(Frame(panels(made, shown), frame.time))
 
         write_later = stack.enter_context(background(save, AHEAD))
-        for images, times in stack.enter_context(prefetch(animator.batches(driving), AHEAD)):
-            made = to_pixels(animator.step(images))
-            shown = [source.expand_as(made), to_pixels(images), made] if compare else [made]
-            depth = [to_pixels(paint(from_pixels(made)))] if paint else []
-            write_later(fetch(torch.cat(shown + depth, dim=2)), times)
-            for _ in times:
+        for batch in stack.enter_context(prefetch(batches, AHEAD)):
+            made, shown = animator.animate(batch), torch.cat([frame.image for frame in batch])
+            depth = [paint(from_pixels(to_pixels(made[:: len(made) // len(batch)])))] if paint else []
+            write_later(fetch(_tiles([shown, made, *depth], len(batch))), batch)
+            for _ in batch:
                 count += 1
                 progress(count, driving.frames)
-    return OutputInfo(Path(output), count, size, driving.rate)
+    return OutputInfo(Path(output), count, panels.size, driving.rate)
+
+
+def _choices(animator: Animator) -> Iterator[str]:
+    """Lines on what was chosen."""
+    if animator.initial_frames and animator.options.mode == "relative":
+        chosen = ", ".join(map(str, animator.initial_frames.values()))
+        yield f"initial frame: {chosen}"
+
+
+class Panels:
+    """Lays out an output frame: the result alone, or source, driving frame and result side by side.
+
+    Attributes:
+        size: (height, width) of the output.
+    """
+
+    def __init__(self, source: Source, compare: bool) -> None:
+        self.source, self.compare = source, compare
+        height, width = source.photo.shape[:2]
+        self.size = (height, width)
+        if compare:
+            scale = min(1, PANEL / height) if source.pastes else 1
+            self.panel = (round(height * scale), round(width * scale))
+            self.photo = resize_image(source.photo, self.panel)
+            self.size = (self.panel[0], 2 * self.panel[1] + self.panel[0])
+
+    def __call__(self, made: Sequence[Image], driving: Image) -> Image:
+        """Lay out the squares generated for a driving frame, and that frame."""
+        result = self.source.output(made)
+        if not self.compare:
+            return result
+        shown = resize_image(driving, (self.panel[0], self.panel[0]))
+        return np.concatenate((self.photo, shown, resize_image(result, self.panel)), axis=1)

@@ -1,87 +1,85 @@
 """Animate one source image, batch by batch of driving frames."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+import time as clock
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..faces import BlazeFaceDetector
+from ..faces.crop import Crop
+from ..faces.face import FaceDetector
+from ..faces.tracking import DrivingTrack
 from ..keypoints import Keypoints, face_scale, transfer_motion
-from ..media.image import Fit, Image, fit_square
+from ..media.image import Image, fit_square, to_tensor, to_uint8
 from ..media.threads import AHEAD, prefetch
-from ..media.video import Frame
-
-Mode = Literal["relative", "absolute"]
-Driving = Iterable[Frame | Image | Tensor]
-
-
-class SupportsAnimation(Protocol):
-    """Interface of the models that can be animated: `DaGAN`, its optimized copy and its export.
-
-    A model also has a `device`, or `parameters()` on one.
-
-    Attributes:
-        image_size: side of the images.
-    """
-
-    image_size: int
-
-    def encode_source(self, source_image: Tensor, /) -> Any:
-        """Encode an image (1, 3, H, W) in [0, 1]; the result has its `keypoints` and is an input of `drive`."""
-
-    def detect_keypoints(self, image: Tensor, /) -> Keypoints:
-        """Detect the key points of images (B, 3, H, W) in [0, 1]."""
-
-    def drive(self, source: Any, kp_driving: Keypoints, /, *, dtype: torch.dtype) -> Tensor:
-        """Generate frames (B, 3, H, W) in [0, 1], the generator computing in `dtype`."""
-
-
-@dataclass(frozen=True)
-class AnimateOptions:
-    """Options of `animate`, described there; `initial_frame` and `batch_size` have no effect on `Animator.step`."""
-
-    mode: Mode = "relative"
-    adaptive_scale: bool = True
-    initial_frame: int | Literal["best"] = 0
-    fit: Fit = "crop"
-    batch_size: int = 8
-    dtype: torch.dtype = torch.float32
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("relative", "absolute"):
-            raise ValueError(f"mode: expected 'relative' or 'absolute', got {self.mode!r}")
-        if self.initial_frame != "best" and (not isinstance(self.initial_frame, int) or self.initial_frame < 0):
-            raise ValueError(f"initial_frame: expected 'best' or an index from 0, got {self.initial_frame!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {self.batch_size}")
-        if not isinstance(self.dtype, torch.dtype):
-            raise ValueError(f"dtype: expected a torch.dtype, got {self.dtype!r}")
+from .driving import (
+    DrivingFrame,
+    LiveFrames,
+    follow_face,
+    in_batches,
+    reference_candidates,
+    timed,
+    tracked_frames,
+)
+from .motion import DrivingMotion, pose_distance, select
+from .options import AnimateOptions, Driving, SupportsAnimation
+from .source import Source, to_array
 
 
 class Animator:
-    """Animates one source image, batch by batch, for callers with a loop of their own: a camera, a live view.
+    """Animates one source image, for callers with a loop of their own: a camera, a live view.
+
+    Called with a driving image of any shape, it finds and follows the face there and returns a frame of the output,
+    the source image moving. `step` is one level below, on batches of the model's inputs.
 
     Args:
         model: on the target device.
         source_image: uint8 (H, W, 3) as from `read_image`, or floats (1, 3, H, W) in [0, 1].
         options: those of `animate`.
+        detector: of faces; `BlazeFaceDetector()` if None.
 
     Attributes:
-        source_image: (1, 3, S, S) in [0, 1], the model's input, with S = model.image_size.
+        source: the image, its faces and their crops.
+        source_image: (1, 3, S, S) in [0, 1], the model's input with the first face, with S = model.image_size.
+        initial_frames: index of the driving frame that is the reference of each scene, by number of the scene; filled
+            by `read`.
     """
 
     @torch.inference_mode()
     def __init__(
-        self, model: SupportsAnimation, source_image: Image | Tensor, options: AnimateOptions | None = None
+        self,
+        model: SupportsAnimation,
+        source_image: Image | Tensor,
+        options: AnimateOptions | None = None,
+        *,
+        detector: FaceDetector | None = None,
     ) -> None:
         self.model, self.options = model, options or AnimateOptions()
-        self.source_image = self.fit(source_image)
-        self._source = model.encode_source(self.source_image)
+        self.source = Source(source_image, model.image_size, self.options, detector)
+        squares = self.source.squares.to(self.device)
+        self.source_image = squares[:1]
+        self._sources = [model.encode_source(square) for square in squares.split(1)]
+        self._detector = detector or BlazeFaceDetector()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the driving video so far."""
         self._reference: Keypoints | None = None
-        self._scale: bool | Tensor = False
+        self._scales: list[bool | Tensor] = [False] * len(self._sources)
+        self._motion = DrivingMotion(smooth=self.options.smooth)
+        self._live: LiveFrames | None = None
+        self.initial_frames: dict[int, int] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        model: Any = self.model
+        return model.device if hasattr(model, "device") else next(model.parameters()).device
 
     @property
     def reference(self) -> Keypoints | None:
@@ -93,95 +91,110 @@ class Animator:
     def reference(self, keypoints: Keypoints | None) -> None:
         self._reference = keypoints
         if keypoints is not None and self.options.adaptive_scale and self.options.mode == "relative":
-            self._scale = face_scale(self._source.keypoints, keypoints)  # waits for the device, so once
+            # Waits for the device, so once.
+            self._scales = [face_scale(source.keypoints, keypoints) for source in self._sources]
+
+    def __call__(self, image: Image | Tensor, time: float | None = None) -> Image:
+        """Generate the output frame of the next driving image.
+
+        Until a face was seen there, and long after it was seen last, the source is at rest.
+
+        Args:
+            image: uint8 (H, W, 3), or floats (3, H, W) in [0, 1].
+            time: in seconds; the clock's if None.
+
+        Returns:
+            uint8 (H, W, 3) of the size of the source image, or (S, S, 3), see the option `paste`.
+        """
+        if self._live is None:
+            self._live = LiveFrames(self._fit, self.options, self._detector)
+        frame = self._live(image, Fraction(clock.monotonic() if time is None else time))
+        return self.source.output(list(to_uint8(self.animate([frame]))))
 
     @torch.inference_mode()
     def step(self, frames: Tensor) -> Tensor:
-        """Generate a frame for each driving frame.
+        """Generate a square for each driving frame and each animated face of the source.
 
         Args:
             frames: (B, 3, S, S) in [0, 1], see `fit`; B may be 0.
 
         Returns:
-            (B, 3, S, S) in [0, 1].
+            (B F, 3, S, S) in [0, 1]: the F faces under the first driving frame, under the second, and so on.
         """
         if not len(frames):
             return frames
         kp_driving = self.model.detect_keypoints(frames)
         if self.reference is None:
-            self.reference = _select(kp_driving, 0)
-        moved = transfer_motion(
-            self._source.keypoints, kp_driving, self.reference, mode=self.options.mode, adaptive_scale=self._scale
-        )
-        return self.model.drive(self._source, moved, dtype=self.options.dtype)
-
-    def fit(self, image: Image | Tensor) -> Tensor:
-        """Turn an image of any shape into the model's input (1, 3, S, S) on its device, see `fit_square`."""
-        model: Any = self.model
-        device = model.device if hasattr(model, "device") else next(model.parameters()).device
-        return fit_square(image, self.model.image_size, self.options.fit, device)
+            self.reference = select(kp_driving, slice(1))
+        return self._drive(kp_driving, self.reference)
 
     @torch.inference_mode()
-    def find_reference(self, driving: Driving) -> None:
-        """Set `reference` to the key points of the driving frame that the option `initial_frame` chooses.
+    def animate(self, frames: Sequence[DrivingFrame]) -> Tensor:
+        """`step` for consecutive frames of `read`, each relative to the reference of its scene."""
+        keypoints = self.model.detect_keypoints(torch.cat([frame.image for frame in frames]))
+        made = []
+        for part, reference in self._motion(keypoints, frames):
+            if reference is not None and reference is not self.reference:
+                self.reference = reference
+            made.append(self._drive(part, reference))
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    def _drive(self, kp_driving: Keypoints, reference: Keypoints | None) -> Tensor:
+        """Generate squares (B F, 3, S, S); of the source at rest if there is no reference yet."""
+        mode, made = self.options.mode, []
+        if reference is None:
+            mode, reference = "relative", kp_driving
+        for source, scale in zip(self._sources, self._scales, strict=True):
+            moved = transfer_motion(source.keypoints, kp_driving, reference, mode=mode, adaptive_scale=scale)
+            made.append(self.model.drive(source, moved, dtype=self.options.dtype))
+        return made[0] if len(made) == 1 else torch.stack(made, dim=1).flatten(0, 1)
+
+    def fit(self, image: Image | Tensor) -> Tensor:
+        """Turn an image of any shape into the model's input (1, 3, S, S) on its device, as `fit_square` does."""
+        fit = self.options.fit
+        return fit_square(image, self.model.image_size, "crop" if fit == "face" else fit, self.device)
+
+    def _fit(self, image: Image | Tensor, crop: Crop | None) -> Tensor:
+        if crop is None:
+            return self.fit(image)
+        return to_tensor(crop.read(to_array(image), self.model.image_size), self.device)
+
+    def read(self, driving: Driving) -> Iterator[list[DrivingFrame]]:
+        """Find the references in a driving video, then read it as inputs of `animate`, `batch_size` frames at a time.
 
         Raises:
-            ValueError: if there is no such frame, or `driving` can be read only once.
+            ValueError: if there is no such initial frame, or `driving` can be read only once and would be read twice.
         """
-        initial = self.options.initial_frame
-        if iter(driving) is driving:
-            raise ValueError(f"initial_frame={initial!r}: reads the driving video twice, expected no generator")
-        chosen = _timed(driving) if initial == "best" else [_frame_at(driving, initial)]
-        with prefetch(self._batches(chosen), AHEAD) as ahead:
-            keypoints = (self.model.detect_keypoints(images) for images, _ in ahead)
-            self.reference = nearest_pose(self._source.keypoints, keypoints)
+        self.restart()
+        options, once = self.options, iter(driving) is driving
+        if once and options.initial_frame not in ("auto", 0):
+            raise ValueError(
+                f"initial_frame={options.initial_frame!r}: reads the driving video twice, expected no generator"
+            )
+        if once and options.tracks:
+            return in_batches(LiveFrames(self._fit, options, self._detector).read(driving), options.batch_size)
+        track = follow_face(driving, options, self._detector, self.source.faces) if options.tracks else None
+        self._find_references(driving, track)
+        return in_batches(tracked_frames(driving, track, self._fit, options), options.batch_size)
 
-    def batches(self, driving: Driving) -> Iterator[tuple[Tensor, list[Fraction]]]:
-        """Read driving frames as inputs of `step`, `batch_size` at a time, each batch with the times of its frames."""
-        return self._batches(_timed(driving))
-
-    def _batches(self, frames: Iterable[tuple[Image | Tensor, Fraction]]) -> Iterator[tuple[Tensor, list[Fraction]]]:
-        stream = ((self.fit(image), time) for image, time in frames)
-        while chunk := list(islice(stream, self.options.batch_size)):
-            yield torch.cat([image for image, _ in chunk]), [time for _, time in chunk]
-
-
-def nearest_pose(kp_source: Keypoints, driving: Iterable[Keypoints]) -> Keypoints:
-    """Find the driving key points most similar to the source's, up to position and size of the faces.
-
-    Args:
-        kp_source: of one image.
-        driving: those of the driving frames, in batches.
-
-    Returns:
-        Key points of one frame.
-    """
-
-    def shape(keypoints: Keypoints) -> Tensor:
-        centered = keypoints.value - keypoints.value.mean(dim=1, keepdim=True)
-        return centered / centered.norm(dim=(1, 2), keepdim=True).clamp_min(1e-8)
-
-    def nearest(batch: Keypoints) -> tuple[float, Keypoints]:
-        distance, index = (shape(batch) - shape(kp_source)).norm(dim=(1, 2)).min(dim=0)
-        return distance.item(), _select(batch, int(index))
-
-    return min(map(nearest, driving), key=lambda found: found[0])[1]
-
-
-def _select(keypoints: Keypoints, index: int) -> Keypoints:
-    value, jacobian = keypoints
-    one = slice(index, index + 1)  # a list would have to be sent to the device
-    return Keypoints(value[one], None if jacobian is None else jacobian[one])
-
-
-def _timed(driving: Driving) -> Iterator[tuple[Image | Tensor, Fraction]]:
-    for index, item in enumerate(driving):
-        yield (item.image, item.time) if isinstance(item, Frame) else (item, Fraction(index, 25))
-
-
-def _frame_at(driving: Driving, index: int) -> tuple[Image | Tensor, Fraction]:
-    count = 0
-    for count, frame in enumerate(_timed(driving), start=1):
-        if count == index + 1:
-            return frame
-    raise ValueError(f"initial_frame: expected 'best' or one of the driving frames, 0 to {count - 1}, got {index}")
+    @torch.inference_mode()
+    def _find_references(self, driving: Driving, track: DrivingTrack | None) -> None:
+        """Set the reference of each scene, of several candidates the one whose pose is nearest to the source's."""
+        candidates = reference_candidates(self.options, track)
+        if not candidates:
+            return  # the first frame, without reading it twice
+        frames = enumerate(tracked_frames(driving, track, self._fit, self.options))
+        chosen = (item for item in islice(frames, candidates[-1] + 1) if item[0] in candidates)
+        nearest: dict[int, float] = {}
+        with prefetch(in_batches(chosen, self.options.batch_size), AHEAD) as ahead:
+            for batch in ahead:
+                keypoints = self.model.detect_keypoints(torch.cat([frame.image for _, frame in batch]))
+                distances = pose_distance(self._sources[0].keypoints, keypoints).tolist()
+                for row, ((index, frame), distance) in enumerate(zip(batch, distances, strict=True)):
+                    if distance < nearest.get(frame.scene, math.inf):
+                        nearest[frame.scene], self.initial_frames[frame.scene] = distance, index
+                        self._motion.references[frame.scene] = select(keypoints, slice(row, row + 1))
+        if not nearest:
+            count = sum(1 for _ in timed(driving))
+            known = f"one of the driving frames, 0 to {count - 1}"
+            raise ValueError(f"initial_frame: expected 'auto', 'best' or {known}, got {self.options.initial_frame}")

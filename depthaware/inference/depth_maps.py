@@ -1,9 +1,12 @@
 """Depth visualization: grayscale images, videos and point clouds."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +15,9 @@ from torch import Tensor
 
 from ..dagan import DaGAN
 from ..depth import SelfSupDepthNet
+from ..faces.crop import Crop, face_crop
+from ..faces.detector import BlazeFaceDetector
+from ..faces.tracking import track_driving
 from ..geometry import backproject, disparity_to_depth
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
@@ -20,6 +26,8 @@ from ..media.image import Image, fetch, to_pixels, to_tensor, to_uint8, write_im
 from ..media.panels import write_figure
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
+
+DepthFit = Literal["whole", "face"]
 
 
 @torch.inference_mode()
@@ -55,13 +63,40 @@ def gray_painter(model: DaGAN | SelfSupDepthNet, reference: Image | Tensor) -> C
 
     Args:
         model: a depth network, or any model with one.
-        reference: the image itself or the first frame of a video, see `estimate_disparity`.
+        reference: the image itself or one like those that follow, see `estimate_disparity`.
 
     Returns:
         Function from the inputs of `estimate_disparity` to (1 or B, 1, H, W) in [0, 1].
     """
     low, high = estimate_disparity(model, reference).aminmax()
-    return lambda image: ((estimate_disparity(model, image) - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+    return _painter(model, float(low), float(high))
+
+
+def video_painter(
+    model: DaGAN | SelfSupDepthNet, images: Iterable[Image], count: int
+) -> Callable[[Image | Tensor], Tensor]:
+    """Make a `gray_painter` whose black and white fit a whole video.
+
+    They are the percentiles 0.5 and 99.5 of up to 24 frames, evenly spaced. Frames without an image, as before a fade,
+    are left out: those whose gray values deviate by less than 8 of 255.
+
+    Args:
+        model: a depth network, or any model with one.
+        images: the frames, uint8 (H, W, 3).
+        count: their number.
+    """
+    chosen = islice(images, 0, None, max(1, -(-count // 24)))
+    ranges: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for image in chosen:
+        flat = float(image.std(axis=(0, 1)).mean()) < 8
+        low, high = np.quantile(estimate_disparity(model, image).cpu().numpy(), (0.005, 0.995))
+        ranges[flat].append((float(low), float(high)))
+    lows, highs = zip(*(ranges[False] or ranges[True]), strict=True)
+    return _painter(model, min(lows), max(highs))
+
+
+def _painter(model: DaGAN | SelfSupDepthNet, low: float, high: float) -> Callable[[Image | Tensor], Tensor]:
+    return lambda image: ((estimate_disparity(model, image) - low) / max(high - low, 1e-6)).clamp(0, 1)
 
 
 def point_cloud(model: DaGAN | SelfSupDepthNet, image: Image) -> np.ndarray:
@@ -89,6 +124,7 @@ def depth_to_file(
     output: str | Path,
     *,
     compare: bool = False,
+    fit: DepthFit = "whole",
     progress: Progress = lambda done, total: None,
 ) -> OutputInfo:
     """Write the depth of an image (.png, 16-bit gray; .ply or .glb, a colored point cloud) or of a video (.mp4).
@@ -98,11 +134,13 @@ def depth_to_file(
         media: from `read_image` or `read_video`.
         output: path of the file; bright = near.
         compare: show the input beside its depth, of an image as 8-bit .png, .jpg or .webp.
+        fit: "whole" image or frame, or the square around the largest "face", cut out as `animate` does.
         progress: called with the numbers of frames done and in all.
     """
     if isinstance(media, Video):
-        return _depth_video(model, media, Path(output), compare, progress)
+        return _depth_video(model, media, Path(output), compare, fit, progress)
     check_output(output, FIGURE_SUFFIXES if compare else (".png", ".ply", ".glb"))
+    media = _face_image(media) if fit == "face" else media
     suffix, size = Path(output).suffix.lower(), media.shape[:2]
     if suffix in (".ply", ".glb"):
         write_cloud = write_ply if suffix == ".ply" else write_glb
@@ -118,11 +156,19 @@ def depth_to_file(
 
 
 def _depth_video(
-    model: DaGAN | SelfSupDepthNet, video: Video, output: Path, compare: bool, progress: Progress
+    model: DaGAN | SelfSupDepthNet, video: Video, output: Path, compare: bool, fit: DepthFit, progress: Progress
 ) -> OutputInfo:
     check_output(output, (".mp4",), others=(video.path,))
-    paint = gray_painter(model, next(iter(video)).image)
-    size = video.size[0], video.size[1] * (2 if compare else 1)
+    crops = _video_crops(video) if fit == "face" else None
+    height, width = (_side(crops[0]),) * 2 if crops else video.size
+
+    def frames() -> Iterator[Frame]:
+        if not crops:
+            return iter(video)
+        return (Frame(crop.read(frame.image, width), frame.time) for frame, crop in zip(video, crops, strict=True))
+
+    paint = video_painter(model, (frame.image for frame in frames()), video.frames)
+    size = height, width * (2 if compare else 1)
     with ExitStack() as stack:
         write = stack.enter_context(write_video(output, size, video.rate, video.time_base))
 
@@ -130,7 +176,29 @@ def _depth_video(
             write(Frame(np.hstack([frame.image, gray()[0]]) if compare else gray()[0], frame.time))
 
         write_later = stack.enter_context(background(save, AHEAD))
-        for count, frame in enumerate(stack.enter_context(prefetch(video, AHEAD)), start=1):
+        for count, frame in enumerate(stack.enter_context(prefetch(frames(), AHEAD)), start=1):
             write_later(fetch(to_pixels(paint(frame.image))), frame)
             progress(count, video.frames)
     return OutputInfo(output, count, size, video.rate)
+
+
+def _face_image(image: Image) -> Image:
+    faces = BlazeFaceDetector()([image])[0]
+    if not faces:
+        warnings.warn("no face found: the depth is that of the whole image", stacklevel=3)
+        return image
+    crop = face_crop(faces[0])
+    return crop.read(image, _side(crop))
+
+
+def _video_crops(video: Video) -> list[Crop] | None:
+    """Square of each frame, of the same size throughout; None without a face."""
+    track = track_driving((frame.image for frame in video), BlazeFaceDetector(), scenes=False)
+    crops = [crop for crop in track.crops if crop is not None]
+    if not crops:
+        warnings.warn("no face found: the depth is that of whole frames", stacklevel=4)
+    return crops or None
+
+
+def _side(crop: Crop) -> int:
+    return 2 * round(min(crop.side, 2048) / 2)  # even, for the video encoder

@@ -19,6 +19,7 @@ from .expression import (
 from .face import aed, akd, aucon, csim, jitter, prmse
 from .image import l1, ms_ssim, psnr, ssim
 from .network import FID, LPIPS
+from .temporal import delay, tremor
 
 __all__ = [
     "FID",
@@ -32,6 +33,7 @@ __all__ = [
     "aucon",
     "bootstrap_interval",
     "csim",
+    "delay",
     "delta",
     "depth_rmse",
     "expression_transfer",
@@ -47,6 +49,7 @@ __all__ = [
     "psnr",
     "spearman",
     "ssim",
+    "tremor",
 ]
 
 MODULES = tuple(

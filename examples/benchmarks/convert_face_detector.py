@@ -2,7 +2,7 @@
 
     npm pack @mediapipe/face_detection   # makes a .tgz
     pip install ai-edge-litert
-    python examples/convert_face_detector.py --package mediapipe-face_detection-0.4.1657300184.tgz --images FOLDER
+    python examples/benchmarks/convert_face_detector.py --package mediapipe-face_detection-*.tgz --images FOLDER
 
 With `--images`, both graphs and both networks look at up to 50 of the images, and the largest difference is printed.
 Without `--output` nothing is written, and the bundled weights are checked.
@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import depthaware
 from depthaware._optional import require
 from depthaware.faces.blazeface import FullRange, ShortRange, anchor_centers
 from depthaware.faces.views import decode, load_network
@@ -30,12 +31,16 @@ GRAPHS = {
     "full_range": (FullRange, "face_detection_full_range_sparse.tflite"),
 }
 
+PORTRAIT = Path(depthaware.__file__).parent / "assets" / "portrait.png"
+
 
 @dataclass(frozen=True)
 class Options:
     """Graphs, images that they are compared on, and results."""
 
-    package: str = required("the .tgz of the npm package @mediapipe/face_detection", "npm pack makes one")
+    package: str = required(
+        "the .tgz of the npm package @mediapipe/face_detection", "npm pack @mediapipe/face_detection makes one"
+    )
     images: str = option("", "a folder of images on which graphs and networks are compared")
     output: str = option("", "folder for the weights; the bundled ones are checked if there is none")
     golden: str = option("", "an .npz for the graphs' outputs on the bundled portrait")
@@ -105,8 +110,17 @@ def compare(graph: Any, network: ShortRange | FullRange, paths: list[Path]) -> s
     return f"{len(paths)} images: logits within {most[0]:.1e}, boxes {most[1]:.1e} px, points {most[2]:.1e} px"
 
 
+def golden(graph: Any, side: int) -> dict[str, np.ndarray]:
+    """Outputs of a graph for the bundled portrait at the anchors with the highest logits."""
+    square = fit_square(read_image(PORTRAIT), side) * 2 - 1
+    logits, offsets = run_graph(graph, square[0].permute(1, 2, 0).contiguous().numpy())
+    anchors = np.argsort(-logits)[:64]
+    return {"anchors": anchors, "logits": logits[anchors], "offsets": offsets[anchors]}
+
+
 def main(options: Options) -> None:
     paths = find_images(Path(options.images))[:50] if options.images else ()
+    arrays = {}
     for name, (build, file) in GRAPHS.items():
         graph = load_graph(options.package, file)
         network = build().eval() if options.output else load_network(name)
@@ -117,6 +131,9 @@ def main(options: Options) -> None:
             save_file(weights, Path(options.output, f"{name}.safetensors"))
         if paths:
             print(f"{name}: {compare(graph, network, list(paths))}")
+        arrays |= {f"{name}_{key}": value for key, value in golden(graph, network.side).items()}
+    if options.golden:
+        np.savez_compressed(options.golden, **arrays)
 
 
 if __name__ == "__main__":

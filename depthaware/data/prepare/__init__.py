@@ -3,7 +3,7 @@
 from .clip_files import EncodedClip, pick_frames, write_clip
 from .clip_records import DroppedRow, ManifestRow, Record, write_tables
 from .face_crops import Box, Crop, central_square, face_crop
-from .face_detection import Detection, FaceDetector, central_detector, dlib_detector
+from .face_detection import BoxDetector, Detection, central_detector, face_boxes
 from .raw_videos import choose_layout, find_raw, identity_of, split_of
 from .shard_files import ShardSample, write_shards
 from .spans import Shot, Span, divide, find_shots, find_spans
@@ -11,11 +11,11 @@ from .workers import map_in_processes
 
 __all__ = [
     "Box",
+    "BoxDetector",
     "Crop",
     "Detection",
     "DroppedRow",
     "EncodedClip",
-    "FaceDetector",
     "ManifestRow",
     "Record",
     "ShardSample",
@@ -25,7 +25,7 @@ __all__ = [
     "central_square",
     "choose_layout",
     "divide",
-    "dlib_detector",
+    "face_boxes",
     "face_crop",
     "find_raw",
     "find_shots",

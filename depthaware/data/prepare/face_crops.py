@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-LIFT = 0.08  # of the face's height: there is more head above a detector's box than below
+from ...faces import crop as faces_crop
+from ...faces.face import Face
+
 SLACK = 0.25  # of the side: how far the square may have to move or shrink
-NEARLY_SQUARE = 1.1  # aspect ratio up to which an image may be a face crop already
-FILLED = 0.7  # share of its side that our crop would have, from which on it is one
 
 
 class Box(NamedTuple):
@@ -34,28 +34,25 @@ class Crop(NamedTuple):
 
 
 def face_crop(boxes: Sequence[Box], size: tuple[int, int], margin: float) -> Crop | None:
-    """Place a square inside the image, `margin` times as large as all boxes of a face together, around them.
+    """Place a square inside the image around all boxes of a face together, as `faces.crop.face_crop` around one.
 
     Args:
         boxes: of the face in several frames, at least one.
         size: (height, width) of the image.
-        margin: at least 1.
+        margin: side of the square over that of the boxes, at least 1.
 
     Returns:
-        None if the square would have to move or shrink by more than `SLACK` of its side to be inside the image. An
-        image that is nearly square and filled by the face is a crop already, and its central square is returned.
+        None if the square would have to move or shrink by more than `SLACK` of its side to be inside the image. Of an
+        image that `faces.crop.whole_image` takes for a crop already, the central square is returned.
     """
     height, width = size
     left, top, right, bottom = _union(boxes, size)
-    wanted = margin * max(right - left, bottom - top)
-    x, y = (left + right) / 2, (top + bottom) / 2 - LIFT * (bottom - top)
-    whole = central_square(size)
-    if (
-        max(size) <= NEARLY_SQUARE * min(size)
-        and wanted >= FILLED * whole.side
-        and _contains(whole, left, top, right, bottom)
-    ):
+    face = Face(np.array([left, top, right, bottom], np.float32) - 0.5, np.zeros((6, 2), np.float32), 1.0)
+    whole, usual = central_square(size), faces_crop.face_crop(face)
+    if faces_crop.whole_image(usual, size) != usual and _contains(whole, left, top, right, bottom):
         return whole
+    (x, y), wanted, _ = faces_crop.face_crop(face, factor=margin)
+    x, y = x + 0.5, y + 0.5  # from centers to edges of pixels
     beyond = [
         max(0, wanted / 2 - middle) + max(0, middle + wanted / 2 - edge) for middle, edge in ((x, width), (y, height))
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...media.video import Video
 from .face_crops import Box
-from .face_detection import Detection, FaceDetector
+from .face_detection import BoxDetector, Detection
 
 CUT = 0.08  # mean change from frame to frame, in [0, 1], from which on there may be a cut
 CUT_RATIO = 4  # and how many times the mean change of the shot it must be: a shaking camera makes no cuts
@@ -47,7 +47,7 @@ class Span(NamedTuple):
     reason: str
 
 
-def find_shots(video: Video, detect: FaceDetector, per_second: float) -> tuple[list[Shot], list[Fraction]]:
+def find_shots(video: Video, detect: BoxDetector, per_second: float) -> tuple[list[Shot], list[Fraction]]:
     """Decode a video once, divide it at cuts, and detect faces.
 
     Args:
