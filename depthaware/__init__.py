@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .depth import SelfSupDepthNet as SelfSupDepthNet
     from .discriminator import MultiScaleDiscriminator as MultiScaleDiscriminator
     from .generator import DepthAwareGenerator as DepthAwareGenerator
+    from .generator import FeatureEncoder as FeatureEncoder
     from .inference.animation import animate as animate
     from .inference.optimization import optimize as optimize
     from .keypoints import Keypoints as Keypoints
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .motion import DenseMotionNetwork as DenseMotionNetwork
     from .pose import Pose as Pose
     from .pose import PoseNet as PoseNet
+    from .pretrained.locate import list_models as list_models
 
 # Imported on first use: `depthaware --help` needs no PyTorch, and a module or a loss no PyAV.
 _HOMES = {
@@ -32,7 +34,7 @@ _HOMES = {
     "dagan": ["DaGAN", "DaGANOutput", "SourceEncoding"],
     "depth": ["SelfSupDepthNet"],
     "discriminator": ["MultiScaleDiscriminator"],
-    "generator": ["DepthAwareGenerator"],
+    "generator": ["DepthAwareGenerator", "FeatureEncoder"],
     "inference.animation": ["animate"],
     "inference.optimization": ["optimize"],
     "keypoints": ["Keypoints", "RGBDKeypointDetector", "transfer_motion"],
@@ -40,6 +42,7 @@ _HOMES = {
     "media.video": ["read_video"],
     "motion": ["DenseMotion", "DenseMotionNetwork"],
     "pose": ["Pose", "PoseNet"],
+    "pretrained.locate": ["list_models"],
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 __version__: str

@@ -1,7 +1,7 @@
 """Cross-modal attention: queries come from depth features, keys and values from the warped appearance."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,28 +13,39 @@ from torch.autograd.function import once_differentiable
 _SCORES, _QUERIES = 2**21, 256
 
 
-class CrossModalAttention(nn.Module):
-    """Depth-guided attention over a feature map, with a residual gate that starts at zero.
+AttentionForm = Literal["released", "paper"]
 
-    output = gate · softmax(Q Kᵀ) V + feature, where Q = ReLU(W_q depth_feature), K = ReLU(W_k feature),
-    V = ReLU(W_v feature), and the softmax runs over all positions of `feature` without the 1/√d. The N x N attention is
-    never stored: neither in inference nor in training, where the backward pass recomputes it.
+
+class CrossModalAttention(nn.Module):
+    """Depth-guided attention over a feature map: softmax(Q Kᵀ) V over all positions, without the 1/√d.
+
+    form="paper" is the equation as printed: Q = W_q depth_feature, K = W_k feature, V = W_v feature, and the result
+    replaces the feature. form="released", that of the authors' weights, has ReLU after each of the three, and adds the
+    result to the feature through a gate: feature + gate · softmax(Q Kᵀ) V. The gate starts at 0, so that **a new module
+    returns its input** and can be put into a trained network. The N x N attention is never stored: neither in
+    inference nor in training, where the backward pass recomputes it.
 
     Args:
         channels: C of both inputs.
-        query_channels: width of queries and keys; C / 8 if None, as in the paper.
+        query_channels: width of queries and keys; C / 8 if None, as in the released code.
+        form: "released" or "paper".
 
     Reference:
-        Hong et al. 2022, section 3.3, eq. 7 and 8.
+        Hong et al. 2022, section 3.4, eq. 9, figure 5.
     """
 
-    def __init__(self, channels: int = 256, *, query_channels: int | None = None) -> None:
+    def __init__(
+        self, channels: int = 256, *, query_channels: int | None = None, form: AttentionForm = "released"
+    ) -> None:
         super().__init__()
+        if form not in ("released", "paper"):
+            raise ValueError(f"form: expected 'released' or 'paper', got {form!r}")
+        self.form = form
         query_channels = query_channels or max(channels // 8, 1)
         self.query = nn.Conv2d(channels, query_channels, 1)
         self.key = nn.Conv2d(channels, query_channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)
-        self.gate = nn.Parameter(torch.zeros(1))
+        self.gate = nn.Parameter(torch.zeros(1)) if form == "released" else None
 
     def forward(self, depth_feature: Tensor, feature: Tensor) -> Tensor:
         """Attend to `feature` from `depth_feature`.
@@ -47,9 +58,10 @@ class CrossModalAttention(nn.Module):
             (B, C, h, w).
         """
         query, key = self._query_and_key(depth_feature, feature)
-        value = _project(self.value, feature)
+        value = self._project(self.value, feature)
         attended = rearrange(attend(query, key, value), "b (h w) c -> b c h w", h=feature.shape[-2])
-        return torch.addcmul(feature, self.gate, attended.to(feature.dtype))
+        attended = attended.to(feature.dtype)
+        return attended if self.gate is None else torch.addcmul(feature, self.gate, attended)
 
     def attention_map(self, depth_feature: Tensor, feature: Tensor, *, queries: Tensor) -> Tensor:
         """Compute the attention weights of selected query positions, for visualization.
@@ -72,8 +84,19 @@ class CrossModalAttention(nn.Module):
                 f"depth_feature: expected the shape of feature {tuple(feature.shape)}, or batch 1, "
                 f"got {tuple(depth_feature.shape)}"
             )
-        query = _project(self.query, depth_feature)
-        return query.expand(feature.shape[0], -1, -1), _project(self.key, feature)
+        query = self._project(self.query, depth_feature)
+        return query.expand(feature.shape[0], -1, -1), self._project(self.key, feature)
+
+    def _project(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
+        """A 1 x 1 convolution at every position, and ReLU in the released form: (B, C, h, w) -> (B, h·w, D).
+
+        A matrix product, since a convolution makes two more copies of its input and output on a CPU.
+        """
+        assert layer.bias is not None
+        weight = layer.weight.flatten(1).expand(x.shape[0], -1, -1)
+        x = rearrange(x, "b c h w -> b c (h w)").to(weight.dtype)
+        x = torch.baddbmm(layer.bias[:, None], weight, x)
+        return (x.relu_() if self.form == "released" else x).mT
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -142,14 +165,3 @@ def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
             part = query[i, start : start + step]
             scores = torch.mm(part, key[i].mT, out=buffer[: len(part)])
             yield i, slice(start, start + step), torch.softmax(scores, dim=-1, out=scores)
-
-
-def _project(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """ReLU of a 1 x 1 convolution at every position: (B, C, h, w) -> (B, h·w, D).
-
-    A matrix product, since a convolution makes two more copies of its input and output on a CPU.
-    """
-    assert layer.bias is not None
-    weight = layer.weight.flatten(1).expand(x.shape[0], -1, -1)
-    x = rearrange(x, "b c h w -> b c (h w)").to(weight.dtype)
-    return torch.baddbmm(layer.bias[:, None], weight, x).relu_().mT

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .depth import SelfSupDepthNet
+from .attention import AttentionForm
+from .depth import SelfSupDepthNet, check_image_size
 from .generator import AttentionKind, DecoderKind, DepthAwareGenerator, SourceFeatures
 from .keypoints import KeypointInput, Keypoints, RGBDKeypointDetector
 from .motion import DenseMotion, DenseMotionNetwork
@@ -69,13 +70,14 @@ class DaGAN(nn.Module):
         image_size: side of the square images that the weights were trained on; others are possible, see `scale_factor`.
         num_keypoints: N.
         keypoint_input: "rgbd", "rgb" or "depth".
+        estimate_jacobian: give each key point a local affine frame (FOMM); without, motion is eq. 7's offsets alone.
         attention: "cross", "self" or "none".
+        attention_form: "released" or "paper" (eq. 9 as printed), see `CrossModalAttention`.
         decoder: "plain" or "spade".
         blend: compose the decoded frame with the deformed source, see `DepthAwareGenerator`.
         depth_encoder: name of any timm ResNet.
         depth_channels: widths of the depth decoder, full resolution first.
-        depth_range: nearest and farthest depth that the depth network was trained with, see
-            `geometry.disparity_to_depth`; only point clouds depend on it.
+        depth_range: nearest and farthest depth that the depth network was trained with, for point clouds.
         detector_block_expansion: block expansion of the detector's hourglass.
         motion_block_expansion: block expansion of the motion network's hourglass.
         hourglass_max_features: most channels in either hourglass.
@@ -84,16 +86,14 @@ class DaGAN(nn.Module):
         generator_max_features: most channels of the generator's encoders.
         num_down_blocks: halvings in the generator.
         num_bottleneck_blocks: residual blocks of the plain decoder.
-        scale_factor: key points and motion work at this fraction of the image size; sides must be multiples of
-            2 ** num_hourglass_blocks / scale_factor.
+        scale_factor: of the maps of key points and motion; sides are multiples of 2 ** num_hourglass_blocks / it.
         align_corners: sampling convention that the weights were trained with, see `warp`.
 
     Reference:
-        Hong et al. 2022, figure 2.
+        Hong et al. 2022, sections 3.1 and 4.4, figure 2, Table 4.
     """
 
     config: dict[str, Any]
-
     card: str | None = None  # a class attribute: pickled models of earlier versions have none of their own
 
     @records_options
@@ -103,7 +103,9 @@ class DaGAN(nn.Module):
         image_size: int = 256,
         num_keypoints: int = 15,
         keypoint_input: KeypointInput = "rgbd",
+        estimate_jacobian: bool = True,
         attention: AttentionKind = "cross",
+        attention_form: AttentionForm = "released",
         decoder: DecoderKind = "plain",
         blend: bool = False,
         depth_encoder: str = "resnet18.tv_in1k",
@@ -121,22 +123,21 @@ class DaGAN(nn.Module):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(image_size, int) or image_size < 1:
-            raise ValueError(f"image_size: expected a number of pixels, got {image_size!r}")
+        check_image_size(image_size)
         self.image_size = image_size
         has_depth = keypoint_input != "rgb" or attention == "cross"
-        self.depth_net = SelfSupDepthNet(depth_encoder, decoder_channels=tuple(depth_channels)) if has_depth else None
-        hourglass: Any = dict(
-            max_features=hourglass_max_features, num_blocks=num_hourglass_blocks, scale_factor=scale_factor
-        )
-        self.kp_detector = RGBDKeypointDetector(
-            num_keypoints, input=keypoint_input, block_expansion=detector_block_expansion, **hourglass
-        )
+        depth: Any = dict(decoder_channels=depth_channels, image_size=image_size, depth_range=depth_range)
+        self.depth_net = SelfSupDepthNet(depth_encoder, **depth) if has_depth else None
+        size: Any = {"max_features": hourglass_max_features, "num_blocks": num_hourglass_blocks}
+        size |= {"scale_factor": scale_factor}
+        kp: Any = size | {"input": keypoint_input, "estimate_jacobian": estimate_jacobian}
+        self.kp_detector = RGBDKeypointDetector(num_keypoints, block_expansion=detector_block_expansion, **kp)
         self.dense_motion = DenseMotionNetwork(
-            num_keypoints, block_expansion=motion_block_expansion, align_corners=align_corners, **hourglass
+            num_keypoints, block_expansion=motion_block_expansion, align_corners=align_corners, **size
         )
         self.generator = DepthAwareGenerator(
             attention=attention,
+            attention_form=attention_form,
             decoder=decoder,
             block_expansion=generator_block_expansion,
             max_features=generator_max_features,
@@ -152,12 +153,7 @@ class DaGAN(nn.Module):
         return self.config["depth_range"]
 
     def forward(self, source_image: Tensor, driving_image: Tensor) -> DaGANOutput:
-        """Generate the source with the pose and expression of the driving image (absolute motion).
-
-        Args:
-            source_image: (B, 3, H, W) in [0, 1].
-            driving_image: (B, 3, H, W) in [0, 1].
-        """
+        """Generate the source in the pose and expression of the driving image (absolute motion), (B, 3, H, W) each."""
         kp_driving, disparity = self.detect(driving_image)
         out = self.drive_with_details(self.encode_source(source_image), kp_driving)
         return out._replace(disparity_driving=disparity)
@@ -197,6 +193,7 @@ class DaGAN(nn.Module):
         """`drive` in float32, with the intermediate results."""
         motion = self.estimate_motion(source, kp_driving)
         frame = self.generator.decode(source.image, source.features, motion)
+        assert motion.mask is not None
         dense = (motion.deformation, motion.occlusion_map, motion.mask)
         return DaGANOutput(*frame, *dense, source.keypoints, kp_driving, source.disparity, None)
 

@@ -1,5 +1,6 @@
 """Self-supervised face depth network: a ResNet encoder and a decoder with a disparity pyramid."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ResNet, check_size
+from .pretrained import hub
+from .pretrained.config import records_options
 
 _FOUR = (True, True, True, True)
 # Built without timm, which takes seconds to import.
@@ -25,26 +28,48 @@ _RESNETS: dict[str, dict[str, Any]] = {
 }
 
 
+_PART = hub.Part(
+    "SelfSupDepthNet",
+    "depth_net",
+    "depth network",
+    {
+        "depth_encoder": "encoder",
+        "depth_channels": "decoder_channels",
+        "image_size": "image_size",
+        "depth_range": "depth_range",
+    },
+)
+
+
 class SelfSupDepthNet(nn.Module):
     """Predicts the disparity of an image (the paper's face depth network F_d), trained on video by `losses`.
 
     Args:
         encoder: name of any timm ResNet; the suffix ``.tv_in1k`` means torchvision's weights.
-        pretrained: download the encoder's ImageNet weights, on which the paper builds.
+        pretrained: download the encoder's ImageNet weights, from which Godard et al. start.
         decoder_channels: widths of the decoder from full resolution to 1/16.
+        image_size: side of the images in training, to which `depthaware depth` resizes; others are possible.
+        depth_range: nearest and farthest depth in training, for `geometry.disparity_to_depth`.
 
     Reference:
-        Hong et al. 2022, section 3.1.
+        Hong et al. 2022, sections 3.2 and A.2, eq. 1, figure 11a; Godard et al. 2019 for the pyramid of the decoder.
     """
 
+    config: dict[str, Any]
+    card: str | None = None
+
+    @records_options
     def __init__(
         self,
         encoder: str = "resnet18.tv_in1k",
         *,
         pretrained: bool = False,
-        decoder_channels: tuple[int, ...] = (16, 32, 64, 128, 256),
+        decoder_channels: tuple[int, ...] | list[int] = (16, 32, 64, 128, 256),
+        image_size: int = 256,
+        depth_range: tuple[float, float] | list[float] = (0.1, 100.0),
     ) -> None:
         super().__init__()
+        check_image_size(image_size)
         self.encoder, channels = resnet_encoder(encoder, in_channels=3, pretrained=pretrained)
         skips = [0, *channels]  # finest first; level 0 has no skip connection
         if len(decoder_channels) != 5:
@@ -53,6 +78,16 @@ class SelfSupDepthNet(nn.Module):
         self.reduce = nn.ModuleList(_reflect_conv(widths[i + 1], widths[i]) for i in range(5))
         self.fuse = nn.ModuleList(_reflect_conv(widths[i] + skips[i], widths[i]) for i in range(5))
         self.heads = nn.ModuleList(_reflect_conv(widths[i], 1) for i in range(4))
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in training, from `config`."""
+        return self.config["image_size"]
+
+    @property
+    def depth_range(self) -> list[float]:
+        """Nearest and farthest depth in training, from `config`."""
+        return self.config["depth_range"]
 
     def forward(self, image: Tensor, *, num_scales: int = 4) -> tuple[Tensor, ...]:
         """Disparity pyramid, finest first.
@@ -82,6 +117,28 @@ class SelfSupDepthNet(nn.Module):
         with torch.autocast(feature.device.type, enabled=False):  # bfloat16 would quantize slopes to steps
             return torch.sigmoid(self.heads[level](feature.to(next(self.heads[level].parameters()).dtype)))
 
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "SelfSupDepthNet":
+        """Load weights, strictly, in eval mode: of `save_pretrained`, of stage 1, or the depth network of a `DaGAN`.
+
+        Args:
+            name: a bundled name ("dagan-tiny"), a folder, or a Hub id ("user/model").
+            revision: branch, tag or commit of the Hub repository.
+
+        Raises:
+            ValueError: if nothing is found under that name, it has no depth network, or config and weights do not fit.
+            OSError: if the Hub cannot be reached.
+        """
+        return hub.load(cls, name, revision, _PART)
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
+        """Write config.json, model.safetensors and README.md, as `DaGAN.save_pretrained` does."""
+        hub.save(self, Path(folder), hub.named_config(self, _PART), card or self.card, dtype)
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
+        """Upload the files of `save_pretrained` to a Hub repository, made if absent; return the commit's URL."""
+        return hub.push(self, repo_id, hub.named_config(self, _PART), card or self.card, private)
+
 
 def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> tuple[nn.Module, list[int]]:
     """Build a ResNet by its timm name that returns its feature maps at 1/2, ..., 1/32, and list their channels.
@@ -103,6 +160,12 @@ def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> 
             f"encoder {name!r}: expected a ResNet with features at 1/2 to 1/32, found {model.feature_info.reduction()}"
         )
     return model, model.feature_info.channels()
+
+
+def check_image_size(image_size: object) -> None:
+    """Raise ValueError unless it is a number of pixels."""
+    if not isinstance(image_size, int) or image_size < 1:
+        raise ValueError(f"image_size: expected a number of pixels, got {image_size!r}")
 
 
 def normalize(image: Tensor) -> Tensor:

@@ -28,14 +28,15 @@ class MultiScaleDiscriminator(nn.Module):
 
     Args:
         num_keypoints: N.
-        scales: of the image pyramid, each 1, 1/2, 1/4, ...; the paper uses the full size alone.
+        scales: of the image pyramid, each 1, 1/2, 1/4, ...; the paper uses a single scale (section A.1).
         block_expansion: channels of the first block; they double from block to block.
         max_features: most channels of any block.
         num_blocks: blocks per discriminator.
         variance: of the key points' Gaussians, in squared normalized units.
 
     Reference:
-        Siarohin et al. 2019, supplementary material; Wang et al. 2018 (pix2pixHD), section 3.2.
+        Hong et al. 2022, section A.2, figure 11h; Siarohin et al. 2019, supplementary material;
+        Wang et al. 2018 (pix2pixHD), section 3.2.
     """
 
     def __init__(

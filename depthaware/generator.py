@@ -1,14 +1,14 @@
 """Depth-aware generator: encode the source, warp, occlude, attend, decode."""
 
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .attention import CrossModalAttention
+from .attention import AttentionForm, CrossModalAttention
 from .blocks import DownBlock, ResBlock, SameBlock, UpBlock, check_size
 from .motion import DenseMotion
 from .warp import resize, warp
@@ -41,10 +41,22 @@ class GeneratorOutput(NamedTuple):
     deformed: Tensor
 
 
-class Encoder(nn.Module):
-    """Encoder of a 7 x 7 block and `num_down_blocks` halvings: (B, in, H, W) -> (B, out_channels, H / 2^n, W / 2^n)."""
+class FeatureEncoder(nn.Module):
+    """Features of an image or, with one input channel, of its disparity: the two inputs of `CrossModalAttention`.
 
-    def __init__(self, in_channels: int, *, block_expansion: int, max_features: int, num_down_blocks: int) -> None:
+    Args:
+        in_channels: 3 for an image, 1 for a disparity.
+        block_expansion: channels at full resolution, after a 7 x 7 block; they double with each halving.
+        max_features: most channels; `out_channels` are those of the features.
+        num_down_blocks: halvings; sides must be multiples of 2 ** num_down_blocks.
+
+    Reference:
+        Hong et al. 2022, section A.2, figure 11f (of the image) and 11g (of the depth).
+    """
+
+    def __init__(
+        self, in_channels: int = 3, *, block_expansion: int = 64, max_features: int = 512, num_down_blocks: int = 2
+    ) -> None:
         super().__init__()
         widths = [min(max_features, block_expansion * 2**i) for i in range(num_down_blocks + 1)]
         self.out_channels = widths[-1]
@@ -52,6 +64,8 @@ class Encoder(nn.Module):
         self.down_blocks = nn.Sequential(*(DownBlock(a, b) for a, b in pairwise(widths)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Encode (B, in_channels, H, W) in [0, 1] to (B, out_channels, H / 2^n, W / 2^n)."""
+        check_size(x, 2 ** len(self.down_blocks), "input")
         return self.down_blocks(self.first(x))
 
 
@@ -60,23 +74,24 @@ class DepthAwareGenerator(nn.Module):
 
     Args:
         attention: "cross" (depth queries appearance: the paper), "self" (appearance queries itself) or "none".
+        attention_form: "released" or "paper", see `CrossModalAttention`.
         decoder: "plain" (residual bottleneck and up-sampling) or "spade" (conditioned on the deformed source).
         block_expansion: channels at full resolution.
         max_features: most channels of the encoder.
         num_down_blocks: halvings; sides must be multiples of 2 ** num_down_blocks.
         num_bottleneck_blocks: residual blocks of the plain decoder.
-        blend: output occlusion · deformed source + (1 - occlusion) · decoded (Siarohin et al. 2021), which keeps the
-            images of a small network sharp; not in the paper.
+        blend: output occlusion · deformed source + (1 - occlusion) · decoded (Siarohin et al. 2021); not in the paper.
         align_corners: sampling convention, see `warp`.
 
     Reference:
-        Hong et al. 2022, section 3.3.
+        Hong et al. 2022, sections 3.3 and 3.4, eq. 8 and 9, figures 4 and 5; Siarohin et al. 2019 for the decoder.
     """
 
     def __init__(
         self,
         *,
         attention: AttentionKind = "cross",
+        attention_form: AttentionForm = "released",
         decoder: DecoderKind = "plain",
         block_expansion: int = 64,
         max_features: int = 512,
@@ -92,19 +107,11 @@ class DepthAwareGenerator(nn.Module):
             raise ValueError(f"decoder: expected 'plain' or 'spade', got {decoder!r}")
         self.blend = blend
         self.align_corners = align_corners
-
-        def encoder(in_channels: int) -> Encoder:
-            return Encoder(
-                in_channels,
-                block_expansion=block_expansion,
-                max_features=max_features,
-                num_down_blocks=num_down_blocks,
-            )
-
-        self.appearance_encoder = encoder(3)
-        self.depth_encoder = encoder(1) if attention == "cross" else None
+        sizes: Any = dict(block_expansion=block_expansion, max_features=max_features, num_down_blocks=num_down_blocks)
+        self.appearance_encoder = FeatureEncoder(3, **sizes)
+        self.depth_encoder = FeatureEncoder(1, **sizes) if attention == "cross" else None
         channels = self.appearance_encoder.out_channels
-        self.attention = None if attention == "none" else CrossModalAttention(channels)
+        self.attention = None if attention == "none" else CrossModalAttention(channels, form=attention_form)
         self.decoder: PlainDecoder | SPADEDecoder
         if decoder == "plain":
             self.decoder = PlainDecoder(channels, block_expansion, max_features, num_down_blocks, num_bottleneck_blocks)
@@ -117,7 +124,7 @@ class DepthAwareGenerator(nn.Module):
         Args:
             source_image: (B, 3, H, W) in [0, 1].
             disparity: (B, 1, H, W) of the source; may be None unless the attention is cross-modal.
-            motion: from `DenseMotionNetwork`, or any other source of a `DenseMotion`.
+            motion: from `DenseMotionNetwork`, or your own ``DenseMotion(deformation=..., occlusion_map=...)``.
         """
         return self.decode(source_image, self.encode(source_image, disparity), motion)
 
@@ -138,8 +145,13 @@ class DepthAwareGenerator(nn.Module):
         Args:
             source_image: (B or 1, 3, H, W); one source is expanded to any number of motions.
             source: its features from `encode`.
-            motion: of B frames.
+            motion: of B frames; its occlusion map may have another size than its deformation.
+
+        Raises:
+            ValueError: if its maps are not (B, h, w, 2) and (B, 1, h, w).
         """
+        if motion.occlusion_map.shape[:-2] != (count := motion.deformation.shape[0], 1):
+            raise ValueError(f"occlusion_map: expected ({count}, 1, h, w), got {tuple(motion.occlusion_map.shape)}")
         feature = self._warp(source.appearance, motion)
         feature = feature * resize(motion.occlusion_map, feature.shape[-2:], self.align_corners)
         if self.attention is not None:

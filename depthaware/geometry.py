@@ -92,6 +92,9 @@ def project(points: Tensor, K: Tensor, T: Tensor | None = None, *, min_z: float 
 
     Returns:
         (B, H, W, 2) normalized (x, y).
+
+    Reference:
+        Hong et al. 2022, section 3.2, eq. 3, together with `backproject`.
     """
     batch, _, height, width = points.shape
     flat = points.flatten(2)

@@ -1,16 +1,33 @@
 """Key points with local affine motion: detection from RGB-D, heat maps, and transfer between identities."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .blocks import AntiAliasDownsample, Hourglass, check_size
 from .geometry import coordinate_grid, inverse_2x2, matmul_2x2
+from .pretrained import hub
+from .pretrained.config import records_options
 
 KeypointInput = Literal["rgb", "rgbd", "depth"]
 _CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}
+_PART = hub.Part(
+    "RGBDKeypointDetector",
+    "kp_detector",
+    "key point detector",
+    {
+        "num_keypoints": "num_keypoints",
+        "keypoint_input": "input",
+        "detector_block_expansion": "block_expansion",
+        "hourglass_max_features": "max_features",
+        "num_hourglass_blocks": "num_blocks",
+        "scale_factor": "scale_factor",
+        "estimate_jacobian": "estimate_jacobian",
+    },
+)
 
 
 class Keypoints(NamedTuple):
@@ -37,13 +54,17 @@ class RGBDKeypointDetector(nn.Module):
         scale_factor: the image is down-sampled to this first; sides must be multiples of
             2 ** num_blocks / scale_factor.
         temperature: of the softmax over positions.
-        estimate_jacobian: also regress the (2, 2) frames.
+        estimate_jacobian: also regress the (2, 2) frames, as FOMM does; the paper's eq. 7 needs none.
         padding: of the two 7 x 7 heads; 0, as in the released code, keeps key points away from the border.
 
     Reference:
-        Hong et al. 2022, section 3.2; Siarohin et al. 2019, eq. 5.
+        Hong et al. 2022, section 3.3, eq. 6, figure 11b; Siarohin et al. 2019, eq. 5.
     """
 
+    config: dict[str, Any]
+    card: str | None = None
+
+    @records_options
     def __init__(
         self,
         num_keypoints: int = 15,
@@ -111,6 +132,28 @@ class RGBDKeypointDetector(nn.Module):
 
     def _heatmap(self, logits: Tensor) -> Tensor:
         return (logits.flatten(2) / self.temperature).softmax(dim=-1).view_as(logits)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "RGBDKeypointDetector":
+        """Load weights, strictly, in eval mode: of `save_pretrained`, or the detector of a `DaGAN`.
+
+        Args:
+            name: a bundled name ("dagan-tiny"), a folder, or a Hub id ("user/model").
+            revision: branch, tag or commit of the Hub repository.
+
+        Raises:
+            ValueError: if nothing is found under that name, it has no detector, or config and weights do not fit.
+            OSError: if the Hub cannot be reached.
+        """
+        return hub.load(cls, name, revision, _PART)
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None) -> None:
+        """Write config.json, model.safetensors and README.md, as `DaGAN.save_pretrained` does."""
+        hub.save(self, Path(folder), hub.named_config(self, _PART), card or self.card, dtype)
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
+        """Upload the files of `save_pretrained` to a Hub repository, made if absent; return the commit's URL."""
+        return hub.push(self, repo_id, hub.named_config(self, _PART), card or self.card, private)
 
 
 def gaussian_heatmap(value: Tensor, size: Sequence[int], *, variance: float = 0.01) -> Tensor:

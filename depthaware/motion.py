@@ -22,13 +22,15 @@ class DenseMotion(NamedTuple):
         mask: (B, N+1, h, w), weight of each sparse motion at each position; sums to 1, index 0 = background.
         sparse_motion: (B, N+1, h, w, 2).
         sparse_deformed: (B, N+1, 3, h, w), the source under each sparse motion.
+
+    The generator needs the first two alone; the others come from `DenseMotionNetwork`, and are None in your own motion.
     """
 
     deformation: Tensor
     occlusion_map: Tensor
-    mask: Tensor
-    sparse_motion: Tensor
-    sparse_deformed: Tensor
+    mask: Tensor | None = None
+    sparse_motion: Tensor | None = None
+    sparse_deformed: Tensor | None = None
 
 
 class DenseMotionNetwork(nn.Module):
@@ -43,7 +45,7 @@ class DenseMotionNetwork(nn.Module):
         align_corners: sampling convention, see `warp`; True for newly trained weights.
 
     Reference:
-        Siarohin et al. 2019, section 3.2; Hong et al. 2022, eq. 4 to 6.
+        Hong et al. 2022, section 3.3, eq. 7, figures 4 and 11c; Siarohin et al. 2019, section 3.2.
     """
 
     def __init__(
@@ -103,6 +105,10 @@ def sparse_motion(kp_source: Keypoints, kp_driving: Keypoints, size: Sequence[in
 
     Returns:
         (B, N+1, h, w, 2); index 0 is the background, the identity.
+
+    Reference:
+        Hong et al. 2022, section 3.3, eq. 7, for key points without Jacobians: z + kp_source - kp_driving; Siarohin et
+        al. 2019, section 3.2, for those with them.
     """
     value = kp_driving.value
     grid = coordinate_grid(*size, dtype=value.dtype, device=value.device)

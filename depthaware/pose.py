@@ -35,7 +35,7 @@ class PoseNet(nn.Module):
 
     Args:
         encoder: name of any timm ResNet.
-        pretrained: download the encoder's ImageNet weights.
+        pretrained: download the encoder's ImageNet weights, from which Godard et al. start.
         intrinsics: "bounded": the principal point starts at the image center and stays within a tenth of the side
             around it; the focal length starts at 1.55 times the side and stays within 0.8 and 3 times, as with portrait
             lenses. Both are unobservable under small rotations; unbounded, they absorb depth error.
@@ -43,7 +43,7 @@ class PoseNet(nn.Module):
             and below the center, any focal length, and a second motion that is not used.
 
     Reference:
-        Hong et al. 2022, section 3.1, eq. 1.
+        Hong et al. 2022, section 3.2, eq. 2; Godard et al. 2019 for the architecture.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The paper's Table 4 in miniature: its nine rows trained under one equal budget, and what depth and attention gain.
+"""The nine rows of the paper's Table 4, in small: trained under one equal budget, and what depth and attention gain.
 
     python ablation.py --data FOLDER --depth runs/depth64 --output runs/ablation
     python ablation.py --table runs/ablation/ablation.json --page docs/ablation.md
@@ -11,21 +11,22 @@ adds the missing runs; a row that was interrupted is trained from its start.
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 
 from depthaware import DaGAN, extractors
 from depthaware.data.pairs import Clips, FramePairs
 from depthaware.data.prepare.clip_files import write_clip
 from depthaware.data.prepare.face_crops import central_square
-from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, evaluate, list_clips, same_identity
+from depthaware.evaluation import METRICS, ClipReader, Pair, Scorer, cross_identity, evaluate, list_clips, same_identity
 from depthaware.evaluation.ablation import Row, fill_page, table
+from depthaware.evaluation.clip_scores import CachedReader, ClipScores, clip_scores
 from depthaware.evaluation.machine import describe_machine
+from depthaware.losses import DaGANLoss
 from depthaware.media.atomic import whole_file
 from depthaware.media.resume import check_same_options
 from depthaware.media.video import read_video
@@ -35,14 +36,15 @@ from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.precision import resolved_precision
 from depthaware.training.run import Run
 from depthaware.training.run_options import HOW_TO_GET_CLIPS, RunOptions, check, check_ranges
+from depthaware.training.stage1 import check_depth
 from depthaware.training.stage2 import (
     GeneratorStep,
     adam,
     freeze_depth,
-    generator_losses,
     load_depth,
     new_model,
     random_transform,
+    substitute_losses,
 )
 
 ROWS = (
@@ -84,6 +86,7 @@ class Options:
     hold_out: int = option(8, "identities of the train split left out, on which the budget was chosen")
     every: int = option(20, "every n-th frame of a test clip is measured")
     metrics: str = option("ssim,psnr,l1,akd", "metrics, separated by commas; l1 must be among them")
+    cross: str = option("csim,prmse", "Table 4's metrics, across identities: csim, prmse, aucon with py-feat, or none")
     threads: int = option(1, "CPU threads")
     cpu: bool = option(False, "train on the CPU even if there is a GPU")
     dry_run: bool = option(False, "check everything, take one step of the first row, and write nothing")
@@ -118,7 +121,7 @@ class Outcome(NamedTuple):
         seconds: of training.
         gate: of the attention, which starts at 0; None without attention.
         found: share of the frames that have a value in every metric: where no face is found there is no AKD.
-        scores: for each metric a value for each test clip, the mean over its frames.
+        scores: for each metric a value for each test clip, the mean over its frames; "cross_" across identities.
     """
 
     row: str
@@ -136,17 +139,17 @@ def main(options: Options) -> None:
     if options.page is not None:
         raise ValueError("--page: expected --table too, got none")
     check_ranges(options)
-    rows, seeds, scorer = chosen_rows(options), chosen_seeds(options), make_scorer(options)
+    rows, seeds, scorers = chosen_rows(options), chosen_seeds(options), make_scorers(options)
     check_training(options)
     results = earlier_results(options)
     done = {(run["row"], run["seed"]) for run in results["runs"]}
     todo = [(row, seed) for seed in seeds for row in rows if (row.name, seed) not in done]
     if options.dry_run:
-        Test(options, scorer)
+        Test(options, scorers)
         return train(options, rows[0], seeds[0])
     write_small_clips(options)
     if todo:
-        add(results, todo, options, Test(options, scorer))
+        add(results, todo, options, Test(options, scorers))
     print(table(results))
 
 
@@ -161,7 +164,7 @@ def show(options: Options) -> None:
 def add(results: dict[str, Any], todo: list[tuple[Row, int]], options: Options, test: "Test") -> None:
     """Train and measure these rows and seeds, and write all results after each."""
     results["machine"] = merge_machines(results.get("machine", {}), machine(options))
-    results |= {"persons": test.persons, "pairs": len(test.pairs)}
+    results |= {"persons": test.persons, "pairs": len(test.pairs[0])}
     for row, seed in todo:
         print(f"{row.name}, seed {seed}", flush=True)
         train(options, row, seed)
@@ -186,12 +189,14 @@ def train(options: Options, row: Row, seed: int) -> None:
     pairs = FramePairs(clips, seed=seed, candidates=options.candidates)
     run.check_clips(clips, 2)
     run.resume({}, clips.names)  # from the start: there are no checkpoints
-    weights = {name: getattr(run.options, name) for name in ("keypoint_distance", "pyramid", "deformed")}
+    objective = DaGANLoss(keypoint_distance=run.options.keypoint_distance)
+    weights = {name: getattr(run.options, name) for name in ("pyramid", "deformed")}
     for images, (part,) in run.batches(pairs, 0):
         source, driving = part.frames
         transform = random_transform(seed, images, options.batch, part.rows, run.device)
         out, kp_transformed = network(source, driving, transform.warp_image(driving))
-        metrics = run.backward(generator_losses(out, driving, kp_transformed, transform, **weights), images)
+        terms = objective(out, driving, kp_transformed, transform).present()
+        metrics = run.backward(terms | substitute_losses(out, driving, **weights), images)
         rate = warmup_cosine(options.learning_rate, images, options.images, warmup=50 * options.batch)
         metrics["gradient"] = run.step(network, optimizer, rate, images)
         ema.update(model, images // options.batch)
@@ -215,7 +220,7 @@ def build(options: Options, row: Row, seed: int) -> DaGAN:
     torch.manual_seed(seed)
     model = new_model(options.network, size=options.size, motion_size=options.motion_size, **row.model_options())
     if model.depth_net is not None:
-        load_depth(model, Path(options.depth))
+        load_depth(model, options.depth)
     freeze_depth(model)
     return model
 
@@ -238,18 +243,26 @@ def chosen_seeds(options: Options) -> list[int]:
     return list(dict.fromkeys(map(int, seeds)))
 
 
-def make_scorer(options: Options) -> Scorer:
-    """The metrics, tried on an image, so that a missing package shows before the training."""
-    names = options.metrics.split(",")
-    unknown = [name for name in names if name not in METRICS]
-    if unknown or "l1" not in names:
-        wrong = repr(unknown[0]) if unknown else f"no l1 in {options.metrics!r}"
-        raise ValueError(f"--metrics: expected l1 and any of {', '.join(METRICS)}, got {wrong}")
-    kinds = {kind for name in names if (kind := METRICS[name].kind)}
-    scorer = Scorer(names, extractors={kind: extractors.load(kind) for kind in kinds})
-    features = scorer.extract_features(torch.zeros(1, 3, options.size, options.size))
-    scorer.score(features, features, features, truth=True, sequence=False)
-    return scorer
+def make_scorers(options: Options) -> list[Scorer]:
+    """The metrics within and across identities, tried on an image, so that a missing package shows before training."""
+    within, across = options.metrics.split(","), [] if options.cross == "none" else options.cross.split(",")
+    if "l1" not in within:
+        raise ValueError(f"--metrics: expected l1 and any of {', '.join(METRICS)}, got no l1 in {options.metrics!r}")
+    crossed = [name for name, spec in METRICS.items() if not (spec.needs_truth or spec.is_value)]
+    for flag, names, known in (
+        ("metrics: expected l1 and", within, METRICS),
+        ("cross: expected none or", across, crossed),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"--{flag} any of {', '.join(known)}, got {unknown[0]!r}")
+    scorers = []
+    for names in filter(None, (within, across)):
+        kinds = {kind for name in names if (kind := METRICS[name].kind)}
+        scorer = Scorer(names, extractors={kind: extractors.load(kind) for kind in kinds}, csim="source")
+        features = scorer.extract_features(torch.zeros(1, 3, options.size, options.size))
+        scorer.score(features, features, features, truth=True, sequence=False)
+        scorers.append(scorer)
+    return scorers
 
 
 def check_training(options: Options) -> None:
@@ -259,8 +272,7 @@ def check_training(options: Options) -> None:
     check(run_options(options, ROWS[0], 0))
     if not options.depth:
         raise ValueError("--depth: expected a folder of train_depth.py, got none")
-    if not Path(options.depth, "depth.safetensors").is_file():
-        raise ValueError(f"--depth {options.depth}: expected a folder of train_depth.py, found no depth.safetensors")
+    check_depth(options.depth, "--depth ")
     if not Path(options.data, "manifest.csv").is_file():
         raise ValueError(f"--data {options.data}: expected a manifest.csv of train and test split, found none")
 
@@ -314,15 +326,17 @@ def write_small_clips(options: Options) -> None:
 
 
 class Test:
-    """The test split: first frames driven by later ones, as in `depthaware evaluate --protocol same-identity`."""
+    """The test split: first frames driven by later ones, as in `depthaware evaluate --protocol same-identity`, and
+    across identities, as in the paper's Table 4."""
 
-    def __init__(self, options: Options, scorer: Scorer) -> None:
-        self.options, self.extractors = options, scorer.extractors
-        self.metrics = [spec.name for spec in scorer.specs]
+    def __init__(self, options: Options, scorers: Sequence[Scorer]) -> None:
+        self.options, self.scorers = options, scorers
         clips = list_clips(clips_folder(options))
         self.reader = CachedReader(clips_folder(options), options.size)
-        self.pairs: list[Pair] = same_identity(self.reader, clips, every=options.every).pairs
-        self.names = list(dict.fromkeys(pair.driving_video for pair in self.pairs))
+        same = same_identity(self.reader, clips, every=options.every).pairs
+        across = cross_identity(self.reader, clips, every=options.every).pairs if len(scorers) > 1 else []
+        self.pairs: list[list[Pair]] = [same, across][: len(scorers)]
+        self.names = list(dict.fromkeys(pair.driving_video for pair in same))
         identities = dict(clips)
         order = sorted(set(identities.values()))
         self.persons = [order.index(identities[name]) for name in self.names]
@@ -334,14 +348,9 @@ class Test:
         model = DaGAN.from_pretrained(folder / "weights")
         if on_gpu(self.options):
             model = model.cuda()
-        wanted: dict[str, Any] = {"metrics": self.metrics, "extractors": self.extractors}
-        results = list(evaluate(model, self.pairs, self.reader, **wanted, strict=True))
-        scores = np.array([result.scores for result in results])  # pairs, predictions, metrics
-        clips = np.array([self.names.index(result.pair.driving_video) for result in results])
-        means = [np.nanmean(scores[clips == i], axis=0) for i in range(len(self.names))]
-        model_scores, self.copied = (
-            {name: [round(float(m[who, k]), 6) for m in means] for k, name in enumerate(self.metrics)} for who in (0, 1)
-        )
+        same, *across = (self.measure(model, *test) for test in zip(self.pairs, self.scorers, strict=True))
+        crossed = [{f"cross_{name}": x for name, x in scores.items()} for found in across for scores in found[:2]]
+        model_scores, self.copied = ({**ours, **more} for ours, more in zip(same[:2], crossed or ({}, {}), strict=True))
         attention = model.generator.attention
         return Outcome(
             row.name,
@@ -349,23 +358,14 @@ class Test:
             sum(p.numel() for name, p in model.named_parameters() if not name.startswith("depth_net.")),
             round(json.loads((folder / "stats.jsonl").read_text().splitlines()[-1])["seconds"], 1),
             None if attention is None else round(attention.gate.item(), 5),
-            round(float(np.isfinite(scores[:, 0]).all(-1).mean()), 4),
+            same.found,
             model_scores,
         )
 
-
-class CachedReader(ClipReader):
-    """A reader that keeps all frames in memory: all runs are measured on the same few."""
-
-    def __init__(self, folder: Path, size: int) -> None:
-        super().__init__(folder, size)
-        self.kept: dict[tuple[str, int | str], torch.Tensor] = {}
-
-    def frame(self, name: str, which: int | str) -> torch.Tensor:
-        key = (name, which)
-        if key not in self.kept:
-            self.kept[key] = super().frame(name, which)
-        return self.kept[key]
+    def measure(self, model: DaGAN, pairs: list[Pair], scorer: Scorer) -> ClipScores:
+        metrics = [spec.name for spec in scorer.specs]
+        given: dict[str, Any] = {"metrics": metrics, "extractors": scorer.extractors, "csim": "source"}
+        return clip_scores(list(evaluate(model, pairs, self.reader, **given, strict=True)), self.names, metrics)
 
 
 def machine(options: Options) -> dict[str, str]:

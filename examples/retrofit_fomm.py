@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from depthaware import DaGAN
+from depthaware import SelfSupDepthNet
 from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.losses import RandomTransform, equivariance_loss
 from depthaware.retrofit.fomm import Retrofitted, keypoints, load_fomm, retrofit, save_retrofit
@@ -29,7 +29,10 @@ class Options:
     data: str = required("a folder of clips cropped around a head, with train and test split", HOW_TO_GET_CLIPS)
     checkpoint: str = required("a checkpoint of FOMM", "the authors of FOMM publish vox-adv-cpk.pth.tar")
     config: str | None = option(None, "FOMM's YAML file, to compare with the checkpoint")
-    depth: str = option("dagan-tiny", "weights whose depth network is used: a bundled name, a folder, or a Hub id")
+    depth: str = option(
+        "dagan-tiny",
+        "weights whose depth network is used: a folder, of train_depth.py too, a bundled name, or a Hub id",
+    )
     output: str = option("runs/retrofit", "folder of the result")
     size: int = option(256, "side of the images, in pixels")
     detector_images: int = option(2_000, "images that train the detector alone, before the generator follows")
@@ -54,7 +57,7 @@ def main(options: Options) -> None:
         Path(options.output).mkdir(parents=True, exist_ok=True)  # fails before the work if it cannot be written
     device = "cuda" if torch.cuda.is_available() and not options.cpu else "cpu"
     networks = [net.to(device) for net in load_fomm(options.checkpoint, options.config)]
-    kp_detector, generator = pair = retrofit(*networks, DaGAN.from_pretrained(options.depth).depth_net)
+    kp_detector, generator = pair = retrofit(*networks, SelfSupDepthNet.from_pretrained(options.depth))
     pairs = FramePairs(Clips(options.data, options.size), seed=options.seed, candidates=options.candidates)
     if options.dry_run:
         return dry_run(pair, pairs, options)

@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 8 train_dagan.py --data FOLDER --depth runs/depth --preset paper --batch 64
 
 Writes the moving average of the weights to OUTPUT/weights, a folder for `DaGAN.from_pretrained`, beside logs,
-validation sheets and checkpoints. Loss weights, optimizer and augmentation are the paper's in both presets.
+validation sheets and checkpoints. Loss weights are the paper's (section 4.2) in both presets; optimizer, learning rate
+and augmentation, which it does not state, those of the released code.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from torch import Tensor
 from depthaware import DaGAN, DaGANOutput, Keypoints
 from depthaware.data.pairs import Clips, FramePairs, batches
 from depthaware.geometry import normalized_to_pixel
+from depthaware.losses import discriminator_loss
 from depthaware.media.image import to_uint8
 from depthaware.pretrained.hub import CARD, CONFIG, WEIGHTS
 from depthaware.training.ema import EMA
@@ -34,24 +36,25 @@ from depthaware.training.run_options import RESUMABLE, RunOptions, check_ranges
 from depthaware.training.stage2 import (
     GeneratorStep,
     adam,
-    adversarial_losses,
-    discriminator_loss,
     freeze_depth,
-    generator_losses,
     load_depth,
     new_discriminator,
     new_model,
-    perceptual_pyramid,
+    new_objective,
     random_transform,
+    substitute_losses,
 )
 
-# tiny: the sizes of dagan-tiny; paper: those of Hong et al. 2022.
+# tiny: the sizes of dagan-tiny, the released code's attention and motion. paper: Hong et al. 2022 as printed, that
+# is eq. 9 without ReLU, residual and gate, and eq. 7 without Jacobians, at the sizes of the released weights.
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"size": 128, "motion_size": 32},
-    "paper": {"size": 256, "motion_size": 64},
+    "tiny": {"size": 128, "motion_size": 32, "attention_form": "released", "estimate_jacobian": "yes"},
+    "paper": {"size": 256, "motion_size": 64, "attention_form": "paper", "estimate_jacobian": "no"},
 }
 
 ROW = ("num_keypoints", "keypoint_input", "attention")  # make the rows of the paper's Table 4
+FORM = ("attention_form", "estimate_jacobian")
+LOSSES = ("perceptual", "adversarial", "feature_matching", "equivariance", "keypoint_distance")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,11 @@ class Options(RunOptions):
     """Options of stage 2."""
 
     output: str = option("runs/dagan", "folder of the run; given the same folder again, an interrupted run is resumed")
-    depth: str | None = option(None, "folder of stage 1; runs/depth, or with --init the depth network that it has")
+    depth: str | None = option(
+        None,
+        "folder of stage 1 or of other weights with depth, or a bundled name; runs/depth, or with --init the depth "
+        "network that it has",
+    )
     init: str | None = option(None, "weights to start from: a bundled name, a folder, or a Hub id")
     preset: Literal["tiny", "paper"] = option(
         "tiny", "networks (with --init, of the discriminator alone), and defaults of the options that name both presets"
@@ -69,6 +76,14 @@ class Options(RunOptions):
     attention: Literal["cross", "self", "none"] = option(
         "cross", "attention of the generator; cross is guided by depth"
     )
+    attention_form: Literal["released", "paper"] | None = preset_option(
+        PRESETS,
+        "attention_form",
+        "eq. 9 with ReLU, residual and gate (released), or as printed; that of --init, if given",
+    )
+    estimate_jacobian: Literal["yes", "no"] | None = preset_option(
+        PRESETS, "estimate_jacobian", "give each key point a local affine frame, as FOMM does; as --init, if given"
+    )
     size: int | None = preset_option(PRESETS, "size", "side of the images, in pixels; that of --init, if given")
     motion_size: int | None = preset_option(
         PRESETS, "motion_size", "side of the maps of key points and motion; that of --init, if given"
@@ -76,7 +91,8 @@ class Options(RunOptions):
     images: int = option(24_000, "length of the run")
     candidates: int = option(1, "driving frames drawn, of which the one that differs most from the source is taken")
     learning_rate: float | None = option(
-        None, "highest learning rate; the paper's 2e-4, or 2e-5 with --init, since 2e-4 destroys trained weights"
+        None,
+        "highest learning rate; the released code's 2e-4, or 2e-5 with --init, since 2e-4 destroys trained weights",
     )
     final_rate: float = option(0.05, "share of the learning rate at the end of the cosine; 1 for a constant rate")
     perceptual: float = option(10.0, "weight of the perceptual loss, for each feature map at each scale")
@@ -84,7 +100,7 @@ class Options(RunOptions):
         "vgg19", "network of the perceptual loss: vgg19, a file with its weights, random, depth, none"
     )
     adversarial: float = option(1.0, "weight of the adversarial loss")
-    feature_matching: float = option(10.0, "weight of the feature matching loss")
+    feature_matching: float = option(10.0, "weight of the feature matching loss (that of pix2pixHD)")
     equivariance: float = option(10.0, "weight of the equivariance loss")
     keypoint_distance: float = option(10.0, "weight of the key point distance loss")
     pyramid: float | None = option(None, "weight of SSIM and L1 at four scales; 0, or 100 for want of VGG-19's weights")
@@ -108,7 +124,8 @@ def main(options: Options) -> None:
     network = run.prepare(GeneratorStep(model))
     ddp_discriminator = discriminator and run.prepare(discriminator)
     optimizer, discriminator_optimizer = adam(network), ddp_discriminator and adam(ddp_discriminator)
-    perceptual = features and perceptual_pyramid(features, options.size, options.perceptual).to(run.device)
+    weights = {name: getattr(options, name) for name in LOSSES}
+    objective = new_objective(features, options.size, **weights).to(run.device)
     states = {"model": model, "ema": ema, "optimizer": optimizer}
     if discriminator:
         states |= {"discriminator": discriminator, "discriminator_optimizer": discriminator_optimizer}
@@ -125,12 +142,9 @@ def main(options: Options) -> None:
             transform = random_transform(options.seed, images, options.batch, rows, run.device)
             with run.no_sync_unless_last(network, ddp_discriminator, last=i == len(parts) - 1):
                 out, kp_transformed = network(source, driving, transform.warp_image(driving))
-                terms = losses(options, out, driving, kp_transformed, transform)
-                if perceptual:
-                    terms["perceptual"] = perceptual(out.prediction, driving)
-                if discriminator:
-                    weights = {"adversarial": options.adversarial, "feature_matching": options.feature_matching}
-                    terms |= adversarial_losses(discriminator, out, driving, **weights)
+                terms = substitute_losses(out, driving, pyramid=options.pyramid, deformed=options.deformed)
+                # The discriminator itself, not the wrapped one: it gets no gradients here.
+                terms |= objective(out, driving, kp_transformed, transform, discriminator).present()
                 metrics |= run.backward(terms, images)
                 if ddp_discriminator:
                     loss = discriminator_loss(ddp_discriminator, out, driving)
@@ -165,14 +179,16 @@ def resolve(options: Options) -> Options:
 
 
 def of_init(options: Options) -> dict[str, Any]:
-    """Defaults for --init; its key points and attention must be those of the options."""
+    """Defaults for --init; its key points and attention must be those of the options that are given."""
     config = DaGAN.from_pretrained(options.init).config
-    for name in ROW:
-        if getattr(options, name) != config[name]:
+    config["estimate_jacobian"] = "yes" if config["estimate_jacobian"] else "no"
+    for name in (*ROW, *FORM):
+        if getattr(options, name) not in (None, config[name]):
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} {getattr(options, name)}: {options.init} has {config[name]}, expected the same")
     motion_size = round(config["scale_factor"] * config["image_size"])
-    return {"size": config["image_size"], "motion_size": motion_size, "learning_rate": 2e-5}
+    sizes = {"size": config["image_size"], "motion_size": motion_size}
+    return {name: config[name] for name in FORM} | sizes | {"learning_rate": 2e-5}
 
 
 def with_pyramid(options: Options, no_vgg: bool) -> Options:
@@ -186,8 +202,9 @@ def build(options: Options) -> DaGAN:
     """A new network with the depth of stage 1, or the one of --init at the size of this run; the depth is frozen."""
     torch.manual_seed(options.seed)
     if options.init is None:
-        row = {name: getattr(options, name) for name in ROW}
-        model = new_model(options.preset, size=options.size, motion_size=options.motion_size, **row)
+        made_of = {name: getattr(options, name) for name in (*ROW, *FORM)}
+        made_of |= {"estimate_jacobian": options.estimate_jacobian == "yes"}
+        model = new_model(options.preset, size=options.size, motion_size=options.motion_size, **made_of)
     else:
         start = DaGAN.from_pretrained(options.init)
         sizes = {"image_size": options.size, "scale_factor": options.motion_size / options.size}
@@ -195,7 +212,7 @@ def build(options: Options) -> DaGAN:
         model.load_state_dict(start.state_dict())
         model.card = start.card
     if model.depth_net is not None and options.depth is not None:
-        load_depth(model, Path(options.depth))
+        load_depth(model, options.depth)
     freeze_depth(model)
     return model
 
@@ -203,12 +220,6 @@ def build(options: Options) -> DaGAN:
 def learning_rate(options: Options, images: int) -> float:
     warmup = 50 * options.batch
     return warmup_cosine(options.learning_rate, images, options.images, warmup=warmup, final=options.final_rate)
-
-
-def losses(options: Options, out: DaGANOutput, driving: Tensor, kp_transformed: Keypoints, transform: Any) -> Any:
-    """The weighted terms that need no further network."""
-    names = ("equivariance", "keypoint_distance", "pyramid", "deformed")
-    return generator_losses(out, driving, kp_transformed, transform, **{name: getattr(options, name) for name in names})
 
 
 def held_out_pairs(options: Options, count: int = 64) -> list[tuple[Tensor, ...]]:

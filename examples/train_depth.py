@@ -1,13 +1,17 @@
-"""Stage 1: depth, pose and intrinsics from neighboring frames of video, without depth labels (Hong et al. 2022, 3.1).
+"""Stage 1: depth, pose and intrinsics from neighboring frames of video, without labels (Hong et al. 2022, section 3.2).
 
     python train_depth.py --data FOLDER --output runs/depth
     torchrun --nproc-per-node 8 train_depth.py --data FOLDER --output runs/depth --batch 64
 
-Writes the moving average of the weights to OUTPUT/depth.safetensors, which train_dagan.py reads, beside logs,
-validation sheets and checkpoints. The page on training says what each guard against flat and inside-out faces is worth.
+Writes the moving average of the weights to OUTPUT, for train_dagan.py and `SelfSupDepthNet.from_pretrained`, beside
+logs, validation sheets and checkpoints. The page on training says what each guard against flat and inside-out faces is
+worth.
 """
 
+import dataclasses
+import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,16 +27,19 @@ from depthaware.training.optimizer import trainable, warmup_cosine
 from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.presets import preset_option, with_preset
 from depthaware.training.run import Run
-from depthaware.training.run_options import RunOptions, check_ranges
+from depthaware.training.run_options import RESUMABLE, RunOptions, check_ranges
 from depthaware.training.stage1 import Cameras, DepthStep, align_cameras, diagnostics, split_pose
 
-# tiny: the sizes of dagan-tiny, and what works on talking heads; paper: the values of Hong et al. 2022.
+# tiny: the sizes of dagan-tiny, what works on talking heads; paper: Hong et al. 2022 as far as it goes (section 3.2,
+# two consecutive frames, eq. 5, one network for pose and intrinsics; section A.2, ResNet-18); where it states nothing
+# (encoder_weights, near, far, learning_rate, smoothness, disparity_scales), Godard et al. 2019, which it follows.
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "size": 128,
         "encoder_weights": "random",
         "max_gap": 12,
         "min_motion": 0.015,
+        "neighbors": 2,
         "pose": "alignment",
         "near": 0.8,
         "far": 1.25,
@@ -46,6 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "encoder_weights": "imagenet",
         "max_gap": 1,
         "min_motion": 0.0,
+        "neighbors": 1,
         "pose": "network",
         "near": 0.1,
         "far": 100.0,
@@ -76,6 +84,9 @@ class Options(RunOptions):
     min_motion: float | None = preset_option(
         PRESETS, "min_motion", "difference in gray levels (of 1) that the nearest usable neighbor has; 0 for any gap"
     )
+    neighbors: int | None = preset_option(
+        PRESETS, "neighbors", "frames warped into each target: 1, the earlier one, or 2, of which the better counts"
+    )
     pose: Literal["alignment", "network"] | None = preset_option(
         PRESETS, "pose", "alignment of pixels under the present depth, or a network that also learns intrinsics"
     )
@@ -83,6 +94,7 @@ class Options(RunOptions):
     near: float | None = preset_option(PRESETS, "near", "least depth, in units of about the distance of the face")
     far: float | None = preset_option(PRESETS, "far", "largest depth, in the same units")
     learning_rate: float | None = preset_option(PRESETS, "learning_rate", "highest learning rate")
+    alpha: float = option(0.8, "weight of SSIM, against that of the absolute difference; the paper's eq. 5")
     smoothness: float | None = preset_option(PRESETS, "smoothness", "weight of the smoothness of disparity")
     image_scales: int | None = preset_option(
         PRESETS, "image_scales", "number of sizes, each half of the one before, at which images are compared"
@@ -108,13 +120,17 @@ def main(options: Options) -> None:
         metrics: dict[str, float] = {}
         for i, ((earlier, target, later), _) in enumerate(parts):
             with run.no_sync_unless_last(network, last=i == len(parts) - 1):
-                # Both pairs in one pass: the batch norms of a second one would count them twice.
-                pairs = torch.cat((earlier, target)), torch.cat((target, later))
+                neighbors = (earlier, later)[: options.neighbors]
+                # All pairs in one pass: the batch norms of a second one would count them twice.
+                pairs = torch.cat((earlier, target)[: len(neighbors)]), torch.cat((target, later)[: len(neighbors)])
                 mirrored = target.flip(3) if options.flip_consistency else target[:0]
                 disparities, pose = network(torch.cat((target, mirrored)), pairs)
                 disparities, flipped = zip(*(d.tensor_split([len(target)]) for d in disparities), strict=True)
-                cameras = align(options, earlier, target, later, disparities[0]) if pose is None else split_pose(pose)
-                terms = {"reprojection": reprojection(options, earlier, target, later, disparities, cameras)}
+                if pose is None:
+                    cameras = align(options, target, neighbors, disparities[0])
+                else:
+                    cameras = split_pose(pose, len(neighbors))
+                terms = {"reprojection": reprojection(options, target, neighbors, disparities, cameras)}
                 if options.flip_consistency:
                     terms["flip"] = options.flip_consistency * flip_consistency_loss(disparities[0], flipped[0])
                 metrics = run.backward(terms, images)
@@ -123,14 +139,16 @@ def main(options: Options) -> None:
         ema.update(model, images // options.batch)
         if run.due(options.log_every, images):
             depths = options.near, options.far
-            run.log(images, metrics | diagnostics(target, (earlier, later), disparities[0], cameras, *depths))
+            run.log(images, metrics | diagnostics(target, neighbors, disparities[0], cameras, *depths))
         if run.due(options.sample_every, images):
             validate(run, images, ema.network, validation)
         if run.due(options.checkpoint_every, images):
             if run.main:
-                ema.network.save(run.folder.path)  # before the checkpoint: nothing is repeated after the last one
+                ema.network.save(
+                    run.folder.path, card=card(options)
+                )  # before the checkpoint: nothing is repeated after the last one
             run.checkpoint(images)
-    run.finish(run.folder.path, [f"{name}.safetensors" for name in model.networks()])
+    run.finish(run.folder.path, model.files())
 
 
 def resolve(options: Options) -> Options:
@@ -158,26 +176,33 @@ def build(options: Options) -> DepthStep:
         pretrained=options.encoder_weights == "imagenet",
         learn_pose=options.pose == "network",
         num_scales=options.disparity_scales,
+        image_size=options.size,
+        depth_range=[options.near, options.far],
     )
     if options.init is not None:
-        model.load(Path(options.init))
+        model.load(Path(options.init), "--init ")
     return model
 
 
-def align(options: Options, earlier: Tensor, target: Tensor, later: Tensor, disparity: Tensor) -> Cameras:
+def align(options: Options, target: Tensor, neighbors: tuple[Tensor, ...], disparity: Tensor) -> Cameras:
     depths = dict(min_depth=options.near, max_depth=options.far)
-    return align_cameras(earlier, target, later, disparity, focal=options.focal, **depths)
+    return align_cameras(target, neighbors, disparity, focal=options.focal, **depths)
 
 
 def reprojection(
-    options: Options, earlier: Tensor, target: Tensor, later: Tensor, disparities: tuple[Tensor, ...], cameras: Cameras
+    options: Options,
+    target: Tensor,
+    neighbors: tuple[Tensor, ...],
+    disparities: tuple[Tensor, ...],
+    cameras: Cameras,
 ) -> Tensor:
     """The loss of stage 1."""
     return self_supervised_depth_loss(
         target,
-        [earlier, later],
+        neighbors,
         disparities,
         *cameras,
+        alpha=options.alpha,
         smoothness=options.smoothness,
         automask=options.automask,
         num_image_scales=options.image_scales,
@@ -201,6 +226,28 @@ def validate(run: Run, images: int, model: DepthStep, triples: tuple[Tensor, ...
     low, high = disparity.flatten(1).quantile(torch.tensor([0.01, 0.99]), dim=1).view(2, -1, 1, 1, 1)
     columns = [*triples, ((disparity - low) / (high - low)).clamp(0, 1).expand(-1, 3, -1, -1)]
     run.folder.sheet(images, np.vstack(np.concatenate([to_uint8(column) for column in columns], axis=2)))
+
+
+def card(options: Options) -> str:
+    """A model card with the facts that the recipe knows; the publisher of the weights adds the rest."""
+    made_by = {name: value for name, value in dataclasses.asdict(options).items() if name not in RESUMABLE}
+    made_by |= {} if options.init is None else {"init": Path(options.init).name}
+    return f"""---
+library_name: depthaware
+tags: [depth-estimation, depth, dagan]
+---
+
+# {Path(options.output).name}
+
+A face depth network (Hong et al., CVPR 2022, section 3.2) trained by `examples/train_depth.py` of depthaware
+{version("depthaware")} with these options; load it with `SelfSupDepthNet.from_pretrained`:
+
+```json
+{json.dumps(made_by, indent=2)}
+```
+
+To be added before publication: the persons whose faces it was trained on and their permission, and the license.
+"""
 
 
 if __name__ == "__main__":

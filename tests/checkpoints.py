@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "self-attention": {"attention": "self"},
     "key points from depth": {"keypoint_input": "depth", "attention": "none"},
     "full scale": {"scale_factor": 1.0},
+    "without Jacobians": FOMM | {"estimate_jacobian": False, "align_corners": True},
 }
 # Ours -> theirs, the other way round than in checkpoint.py and written apart from it.
 THEIRS = [

@@ -13,13 +13,13 @@ from clips import draw_image, make_clip
 from torch import Tensor
 
 from depthaware.cli.main import main
-from depthaware.evaluation import METRICS
+from depthaware.evaluation import EXPRESSION, METRICS
 from depthaware.media.image import write_image
 from depthaware.media.video import read_video
 from depthaware.metrics import bootstrap_interval
 
 IMAGES = ("ssim", "psnr", "l1")
-ALL = tuple(name for name in METRICS if name not in ("ms_ssim", "lpips"))
+ALL = tuple(name for name in METRICS if name not in ("ms_ssim", "lpips", *EXPRESSION))
 SMALL = ("--metrics", "l1,psnr,ssim", "--batch-size", "2")
 
 
@@ -37,7 +37,13 @@ class Stand:
         return features.view(-1, *self.shape)
 
 
-STANDS = {"landmarks": Stand(68, 2), "identity": Stand(16), "pose": Stand(3), "action-units": Stand(5, binary=True)}
+STANDS = {
+    "landmarks": Stand(68, 2),
+    "identity": Stand(16),
+    "pose": Stand(3),
+    "expression": Stand(3),
+    "action-units": Stand(5, binary=True),
+}
 
 
 def load_stand_in(kind: str, name: str | None = None, device: str = "cpu") -> Stand:

@@ -17,7 +17,6 @@ import train_dagan
 from accelerate.state import AcceleratorState
 from clips import make_clip
 from conftest import TINY
-from safetensors.torch import save_file
 
 from depthaware import SelfSupDepthNet
 from depthaware.training import stage1, stage2
@@ -29,11 +28,9 @@ _STAGE_2 = dict(motion_size=16, features="none", num_keypoints=5, pyramid=1.0, d
 
 def write_data(folder: Path, persons: int = 4) -> Path:
     """A clip of moving noise of each person, and beside the folder the depth of a stage 1."""
-    (folder.parent / "depth").mkdir(parents=True)
     torch.manual_seed(1)
-    depth_net = SelfSupDepthNet(TINY["depth_encoder"], decoder_channels=TINY["depth_channels"])
-    save_file(depth_net.state_dict(), folder.parent / "depth" / "depth.safetensors")
-    (folder.parent / "depth" / "options.json").write_text(json.dumps({"near": 0.8, "far": 1.25}))
+    options = dict(decoder_channels=TINY["depth_channels"], image_size=SIZE, depth_range=[0.8, 1.25])
+    SelfSupDepthNet(TINY["depth_encoder"], **options).save_pretrained(folder.parent / "depth")
     (folder / "train" / "clips").mkdir(parents=True)
     with open(folder / "manifest.csv", "w", newline="") as file:
         writer = csv.writer(file)

@@ -13,20 +13,21 @@ import numpy as np
 import pytest
 from ablation import ROWS, Options, Outcome
 from clips import make_clip
+from evaluation_clips import STANDS, load_stand_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes import fresh
-from safetensors.torch import save_file
 
-from depthaware import SelfSupDepthNet
+from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.data import read_clip
+from depthaware.evaluation import ClipReader, cross_identity, evaluate, list_clips
 from depthaware.evaluation.ablation import DIFFERENCES, Row, difference, fill_page, table
 from depthaware.extractors.dlib_faces import dlib_faces
 from depthaware.training.stage2 import NETWORKS
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
 COUNTS = {"train": 4, "test": 3}
-SMALL = dict(size=64, batch=2, images=2, hold_out=1, every=5, metrics="l1,psnr", cpu=True)
+SMALL = dict(size=64, batch=2, images=2, hold_out=1, every=5, metrics="l1,psnr", cross="none", cpu=True)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,8 @@ def data(tmp_path_factory) -> Path:
 def depth(tmp_path_factory) -> str:
     """A folder of stage 1."""
     folder, model = tmp_path_factory.mktemp("depth"), NETWORKS["mini"].model
-    depth_net = SelfSupDepthNet(model["depth_encoder"], decoder_channels=model["depth_channels"])
-    save_file(depth_net.state_dict(), folder / "depth.safetensors")
-    (folder / "options.json").write_text('{"near": 0.7, "far": 1.5}')
+    options = dict(decoder_channels=model["depth_channels"], depth_range=[0.7, 1.5])
+    SelfSupDepthNet(model["depth_encoder"], **options).save_pretrained(folder)
     return str(folder)
 
 
@@ -120,6 +120,31 @@ def test_copying_is_the_difference_to_the_first_frame(stood_in):
         assert copied == pytest.approx(np.abs(frames[5] - frames[0]).mean() / 255, abs=2e-6)
 
 
+def test_table_4_has_its_own_columns_across_identities(data, depth, tiny_weights, tmp_path, monkeypatch):
+    def train(options: Options, row: Row, seed: int) -> None:
+        output = Path(ablation.run_options(options, row, seed).output)
+        shutil.copytree(tiny_weights, output / "weights")
+        (output / "stats.jsonl").write_text('{"images": 2, "seconds": 1.5}\n')
+
+    monkeypatch.setattr(ablation, "train", train)
+    monkeypatch.setattr(ablation.extractors, "load", load_stand_in)
+    options = {**SMALL, "cross": "csim,prmse", "rows": "Baseline", "seeds": "0"}
+    ablation.main(Options(data=str(data), depth=depth, output=str(tmp_path), **options))
+    found = json.loads((tmp_path / "ablation.json").read_text())
+    clips = list_clips(tmp_path / "clips64")
+    reader = ClipReader(tmp_path / "clips64", 64)
+    pairs = cross_identity(reader, clips, every=5).pairs
+    model = DaGAN.from_pretrained(tiny_weights)
+    results = list(evaluate(model, pairs, reader, metrics=["csim", "prmse"], extractors=STANDS, csim="source"))
+    for row, seen in enumerate((found["runs"][0]["scores"], found["copy"])):
+        for k, metric in enumerate(("cross_csim", "cross_prmse")):
+            for clip, value in zip(clips, seen[metric], strict=True):
+                frames = [r.scores[row][k] for r in results if r.pair.driving_video == clip.name]
+                assert value == pytest.approx(np.mean(frames), abs=2e-6)
+    assert found["copy"]["cross_csim"] == [1, 1, 1, 1]
+    assert "| CSIM across identities ↑ | PRMSE across identities ↓ |" in (tmp_path / "ablation.md").read_text()
+
+
 def test_small_clips_are_the_large_ones(data, tmp_path):
     options = Options(data=str(data), output=str(tmp_path), size=48)
     ablation.write_small_clips(options)
@@ -182,6 +207,7 @@ def test_runs_of_other_options_are_not_mixed(data, depth, stood_in):
         (dict(seeds="0,a"), "--seeds: expected whole numbers from 0 on, separated by commas, got '0,a'"),
         (dict(metrics="l1,ssm"), "--metrics: expected l1 and any of ssim, .*, got 'ssm'"),
         (dict(metrics="ssim"), "--metrics: expected l1 and any of ssim, .*, got no l1 in 'ssim'"),
+        (dict(cross="l1"), "--cross: expected none or any of csim, prmse, aucon, got 'l1'"),
         (dict(network="nano"), "--network: expected mini, tiny or paper, got 'nano'"),
         (dict(precision="half"), "--precision: expected auto, bfloat16 or float32, got 'half'"),
         (dict(data=None), "--data: expected a folder of clips with a manifest.csv, got none; .*prepare_clips.py .*"),
@@ -190,7 +216,7 @@ def test_runs_of_other_options_are_not_mixed(data, depth, stood_in):
         (dict(size=0), "--size: expected at least 1, got 0"),
         (dict(every=0), "--every: expected at least 1, got 0"),
         (dict(page="page.md"), "--page: expected --table too, got none"),
-        (dict(depth="nowhere"), "--depth nowhere: expected a folder of train_depth.py, found no depth.safetensors"),
+        (dict(depth="nowhere"), "--depth nowhere: expected a folder of train_depth.py or .*, found no config.json"),
         (dict(metrics="l1,akd"), "dlib is not installed: pip install .depthaware.eval.."),
     ],
 )
@@ -198,7 +224,9 @@ def test_a_mistake_shows_before_anything_is_made(wrong, message, tmp_path, monke
     monkeypatch.setitem(sys.modules, "dlib", None)  # as if it were not installed
     dlib_faces.cache_clear()
     with pytest.raises((ValueError, ImportError), match=f"^{message}$"):
-        ablation.main(Options(**{"data": "data", "output": str(tmp_path / "out"), "metrics": "l1", **wrong}))
+        ablation.main(
+            Options(**{"data": "data", "output": str(tmp_path / "out"), "metrics": "l1", "cross": "none", **wrong})
+        )
     assert not (tmp_path / "out").exists()
 
 

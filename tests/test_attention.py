@@ -87,6 +87,31 @@ def test_a_new_module_is_the_identity():
     assert torch.equal(CrossModalAttention(16)(torch.rand(2, 16, 5, 7), feature), feature)
 
 
+@pytest.mark.parametrize("depth_batch", [1, 2])
+def test_the_form_of_the_paper_is_eq_9_and_nothing_else(depth_batch):
+    """softmax((W_q F_d)^T (W_k F_w)) (W_v F_w), with 1 x 1 convolutions and PyTorch's own attention."""
+    torch.manual_seed(0)
+    model = CrossModalAttention(16, form="paper").double()
+    inputs = [uniform(depth_batch, 16, 5, 7).requires_grad_(), uniform(2, 16, 5, 7, seed=1).requires_grad_()]
+    query, key, value = model.query(inputs[0].expand(2, -1, -1, -1)), model.key(inputs[1]), model.value(inputs[1])
+    query, key, value = (x.flatten(2).mT for x in (query, key, value))
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=1.0).mT.reshape(2, 16, 5, 7)
+    torch.testing.assert_close(model(*inputs), wanted)
+    leaves = [*inputs, *model.query.parameters(), model.key.weight, *model.value.parameters()]
+    weight = uniform(2, 16, 5, 7, seed=2)
+    gradients = [torch.autograd.grad((result * weight).sum(), leaves) for result in (model(*inputs), wanted)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    weights = model.attention_map(*inputs, queries=torch.tensor([3]))[:, 0].flatten(1)
+    torch.testing.assert_close(torch.einsum("bn,bnc->bc", weights, value), wanted.flatten(2)[..., 3])
+    assert {name.partition(".")[0] for name, _ in model.named_parameters()} == {"query", "key", "value"}
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ValueError, match=r"^form: expected 'released' or 'paper', got 'printed'$"):
+        CrossModalAttention(16, form="printed")
+
+
 def test_self_attention_has_queries_from_the_feature_itself(model):
     feature = uniform(2, 16, 5, 7)
     torch.testing.assert_close(model(feature, feature), explicit(model, feature, feature)[0])

@@ -1,5 +1,7 @@
 """Laws of the attention maps and of their figure."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,17 @@ from clips import draw_image
 from conftest import TINY
 from skimage.data import astronaut
 
-from depthaware import DaGAN, animate
+import depthaware
+from depthaware import DaGAN
+from depthaware.inference import attention_maps as module
 from depthaware.inference.attention_figure import draw_attention
-from depthaware.inference.attention_maps import AttentionMaps, attention_maps, face_points
+from depthaware.inference.attention_maps import AttentionMaps, face_points
 from depthaware.media.image import fit_square
 from depthaware.media.panels import column, heat_colors, row, text_line
 from depthaware.warp import resize, warp
 
+animate = partial(depthaware.animate, fit="crop", initial_frame=0)
+attention_maps = partial(module.attention_maps, fit="crop")
 SOURCE, DRIVING = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
 POINTS = [(3, 50), (40, 20.5), (63, 63)]
 
@@ -147,11 +153,24 @@ def test_points_of_a_face_are_its_eyes_nose_and_mouth_and_what_lies_behind():
     points = face_points(astronaut())
     by_hand = [(202, 101), (247, 106), (222, 130), (224, 151)]
     assert abs(points[:4] - by_hand).max() < 8
-    assert points[4, 1] < 60 and not 150 < points[4, 0] < 300
-    left = face_points(np.ascontiguousarray(astronaut()[:, ::-1]))
-    np.testing.assert_allclose(left[4, 0], points[4, 0] if points[4, 0] < 256 else 511 - points[4, 0], atol=1)
+    assert points[4, 1] < 40 and 300 < points[4, 0] < 340  # where there is more room
+    mirrored = face_points(np.ascontiguousarray(astronaut()[:, ::-1]))
+    assert abs(mirrored[4] - [511 - points[4, 0], points[4, 1]]).max() < 8
     with pytest.raises(ValueError, match="found no face in the source"):
         face_points(draw_image(size=(128, 128)))
+
+
+def test_points_of_a_whole_photo_lie_on_its_cut_out_face(model):
+    photo, points = astronaut(), face_points(astronaut())
+    found = module.attention_maps(model, photo, DRIVING, points)
+    for (x, y), place in zip(points[:4], found.points[:4], strict=True):
+        around = photo[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].mean((0, 1))
+        x, y = np.rint(place).astype(int)
+        assert abs(found.source[y, x] - around).max() < 60
+    assert found.points.min() > 2 and found.points.max() < 61
+    for x, y in ((500, 500), (10, 100)):
+        with pytest.raises(ValueError, match=f"point {x},{y}: expected one in the square around the face"):
+            module.attention_maps(model, photo, DRIVING, [(x, y)])
 
 
 def hot(y: int, x: int) -> AttentionMaps:

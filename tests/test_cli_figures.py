@@ -55,15 +55,18 @@ def here(files, tmp_path, monkeypatch) -> Path:
             "attention.png: 1042 x 564, query points 1 at 20,20, 2 at 40,30",
         ),
         (
-            "attention me.png you.png --points 20,20 --output a.jpg",
+            "attention me.png you.png --points 20,20 --output a.jpg --fit crop",
             "a.jpg: 1042 x 564, query points 1 at 20,20",
         ),
         (
-            "compare --source me.png you.png --driving clip.mp4 --frames 0 5 --all-pairs",
+            "compare --source me.png you.png --driving clip.mp4 --frames 0 5 --all-pairs --fit crop",
             "comparison.png: 492 x 679, {tiny}",
         ),
-        ("compare --source me.png you.png --driving clip.mp4 you.png --output a.webp", "a.webp: 492 x 347, {tiny}"),
-        ("compare --driving clip.mp4 --output a.mp4 --depth", "a.mp4: 6 frames, 824 x 181, 25 fps, {tiny}"),
+        (
+            "compare --source me.png you.png --driving clip.mp4 you.png --output a.webp --fit stretch",
+            "a.webp: 492 x 347, {tiny}",
+        ),
+        ("compare --driving clip.mp4 --output a.mp4 --depth --fit pad", "a.mp4: 6 frames, 824 x 181, 25 fps, {tiny}"),
         ("depth me.png --compare", "me_depth.png: 128 x 48"),
         ("depth me.png --output a.glb", "a.glb: 64 x 48"),
         ("depth me.png --turntable", "me_turntable.png: 1566 x 279"),
@@ -93,7 +96,7 @@ def test_models_of_every_kind_stand_side_by_side(here, tiny_weights, capsys):
     config.write_text(config.read_text().replace('"image_size": 256', '"image_size": 64'))
     capsys.readouterr()
     weights = f"ours={tiny_weights} converted with=retrofit runs/a/weights no_attention"
-    line = f"compare --weights {weights} --fomm fomm.pth.tar --fomm-depth {tiny_weights} --driving clip.mp4"
+    line = f"compare --weights {weights} --fomm fomm.pth.tar --fomm-depth {tiny_weights} --driving clip.mp4 --fit crop"
     assert main(line.split()) == 0
     assert capsys.readouterr().out == "comparison.png: 1156 x 181, ours, converted, with, a, no_attention\n"
     columns = read_image("comparison.png")[21:].astype(int)
@@ -132,7 +135,7 @@ WRONG_AT_ONCE = {
 WRONG = {
     "attention text.png --points 3,3": "text.png: damaged",
     "attention me.png text.png --points 3,3": "text.png: damaged",
-    "attention me.png clip.mp4 --points 3,3": "point 3,3: expected x from 8 to 55 and y from 0 to 47",
+    "attention me.png clip.mp4 --points 3,3 --fit crop": "point 3,3: expected x from 8 to 55 and y from 0 to 47",
     "attention me.png clip.mp4 --points 20,20 --frame 6": "--frame: expected 0 to 5 of clip.mp4, got 6",
     "attention me.png clip.mp4 --points 20,20 --weights empty": "empty: expected config.json",
     "compare --source me.png --driving clip.mp4 --frames 6": "clip.mp4: expected frames from 0 to 5, got 6",

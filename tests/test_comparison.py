@@ -1,5 +1,6 @@
 """Laws of the comparison of models."""
 
+from functools import partial
 from pathlib import Path
 
 import checkpoints
@@ -8,9 +9,14 @@ import pytest
 import torch
 from clips import draw_image, make_clip, make_moving_clip
 from conftest import TINY
+from skimage.data import astronaut
 
-from depthaware import DaGAN, animate, read_video
-from depthaware.inference.comparison import Pair, compare, compare_to_file
+import depthaware
+from depthaware import DaGAN, read_video
+from depthaware.faces import BlazeFaceDetector
+from depthaware.faces.crop import face_crop
+from depthaware.inference import comparison
+from depthaware.inference.comparison import Pair
 from depthaware.inference.depth_maps import gray_painter
 from depthaware.media.image import to_uint8, write_image
 from depthaware.media.panels import resize_image
@@ -18,6 +24,8 @@ from depthaware.media.video import Video
 from depthaware.retrofit import fomm
 from depthaware.retrofit.animation import AnimatedFOMM, load_animated_fomm
 
+animate = partial(depthaware.animate, fit="crop", initial_frame=0)
+compare, compare_to_file = (partial(made, fit="crop") for made in (comparison.compare, comparison.compare_to_file))
 SIDE, GAP, LINE = 160, 6, 21  # of panels, between them, and of the captions, in pixels
 SOURCE, OTHER = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
 
@@ -62,6 +70,18 @@ def test_an_image_drives_absolutely(models):
     for column, model in enumerate(models.values(), start=2):
         (made,) = animate(model, SOURCE, [OTHER], mode="absolute")
         np.testing.assert_array_equal(panel(sheet, 0, column), large(made.image))
+
+
+def test_faces_are_cut_out_of_whole_photos(models):
+    photo = astronaut()
+    sheet = comparison.compare(models, [Pair(photo, photo[:300, 80:380])])
+    crop = face_crop(BlazeFaceDetector()([photo])[0][0])
+    for column in (0, 1):
+        assert abs(panel(sheet, 0, column).astype(int) - large(crop.read(photo, 64))).mean() < 6
+    (made,) = depthaware.animate(models["ours"], photo, [photo[:300, 80:380]], mode="absolute", paste=False)
+    assert abs(panel(sheet, 0, 2).astype(int) - large(made.image)).max() <= 1
+    pairs = [Pair(photo, photo)]
+    assert abs(comparison.compare(models, pairs).astype(int) - compare(models, pairs)).mean() > 6
 
 
 def test_depth_has_columns_of_its_own(models):

@@ -20,6 +20,7 @@ from depthaware import (
     DenseMotion,
     DenseMotionNetwork,
     DepthAwareGenerator,
+    FeatureEncoder,
     Keypoints,
     MultiScaleDiscriminator,
     PoseNet,
@@ -84,6 +85,13 @@ CASES = {
     "CrossModalAttention": Case(
         CrossModalAttention, dict(channels=16), lambda: tuple(torch.rand(2, 3, 16, 8, 8).unbind())
     ),
+    "FeatureEncoder": Case(FeatureEncoder, dict(in_channels=1, block_expansion=4), lambda: images(channels=1)),
+    "CrossModalAttention paper": Case(
+        CrossModalAttention,
+        dict(channels=16, form="paper"),
+        lambda: tuple(torch.rand(2, 3, 16, 8, 8).unbind()),
+        ("key.bias",),  # shifts all scores of a query alike, which the softmax does not see
+    ),
     "DepthAwareGenerator": generator(),
     "DepthAwareGenerator spade": generator(decoder="spade"),
     "DepthAwareGenerator self": generator(attention="self"),
@@ -98,10 +106,17 @@ CASES = {
     ),
     "DaGAN": Case(DaGAN, TINY, lambda: images(2)),
     "DaGAN spade": Case(DaGAN, TINY | dict(decoder="spade"), lambda: images(2)),
+    "DaGAN as printed": Case(
+        DaGAN, TINY | dict(attention_form="paper", estimate_jacobian=False), lambda: images(2), ("key.bias",)
+    ),
     "DaGAN FOMM": Case(DaGAN, TINY | dict(keypoint_input="rgb", attention="none"), lambda: images(2)),
 }
 COARSE = tuple(f"depth_net.heads.{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias"))  # of stage 1 alone
-CASES |= {name: case._replace(without_gradient=COARSE) for name, case in CASES.items() if name.startswith("DaGAN")}
+CASES |= {
+    name: case._replace(without_gradient=COARSE + case.without_gradient)
+    for name, case in CASES.items()
+    if name.startswith("DaGAN")
+}
 every_module = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 

@@ -18,6 +18,7 @@ from depthaware import extractors
 from depthaware.cli.main import main
 from depthaware.evaluation import (
     BUNDLED,
+    EXPRESSION,
     METRICS,
     Clip,
     ClipReader,
@@ -163,6 +164,7 @@ def test_pairs_of_absent_videos_and_frames_are_counted(mixed, tiny_weights, caps
     }
 
 
+NAMES = [*(name for name in METRICS if name not in EXPRESSION), "expression", "fid"]
 WRONG = {
     "--strict": "one.mp4: has 1 frame, expected at least 2",
     "--data absent": "data 'absent': expected a folder with clips or folders of frames",
@@ -185,7 +187,7 @@ WRONG = {
     "--protocol absent.csv": "none of 1 pairs could be evaluated: nobody: expected one clip or folder of frames of "
     "that name, found none",
     "--protocol absent.csv --strict": "nobody: expected one clip or folder of frames of that name, found none",
-    "--metrics l1,beauty": f"metrics: expected some of {', '.join(METRICS)}, got 'beauty'",
+    "--metrics l1,beauty": f"--metrics: expected all, or some of {', '.join(NAMES)}, got 'beauty'",
     "--metrics fid": "metrics: expected another metric beside fid, such as l1,fid, got fid alone",
     "--every 0": "argument --every: expected a whole number of at least 1, got '0'",
     "--output mixed": "output 'mixed': expected an empty folder or a report, found good.mp4",

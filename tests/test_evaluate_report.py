@@ -113,7 +113,7 @@ def test_missing_libraries_cost_their_metrics_alone(data, tiny_weights, tmp_path
 
 def test_naming_a_detector_of_action_units_adds_their_metric(data, tiny_weights, tmp_path):
     assert run(data, tiny_weights, tmp_path / "r", "--limit", "2", "--action-units", "py-feat") == 0
-    assert json.loads((tmp_path / "r/options.json").read_text())["metrics"][-1] == "aucon"
+    assert json.loads((tmp_path / "r/options.json").read_text())["metrics"][-4] == "aucon"
 
 
 def test_the_real_detectors_find_the_bundled_face(tiny_weights, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ MEDIA = Path(depthaware.__file__).parent / "assets"
 FILES = ["detector.onnx", "driver.onnx", "export.json", "source_encoder.onnx"]
 OTHER = dict(decoder="spade", blend=False, attention="self", keypoint_input="rgb", align_corners=False)
 FOMM = dict(keypoint_input="rgb", attention="none")
+PRINTED = dict(attention_form="paper", estimate_jacobian=False)
 
 
 def build(seed: int = 0, **options: Any) -> DaGAN:
@@ -70,7 +71,7 @@ def test_the_graphs_draw_what_the_model_draws_for_any_number_of_frames(exported,
     assert_draws_the_same(exported, build(), *faces)
 
 
-@pytest.mark.parametrize("options, format", [(OTHER, "onnx"), (FOMM, "torch")], ids=["all else", "FOMM for torch"])
+@pytest.mark.parametrize("options, format", [(OTHER, "onnx"), (PRINTED, "onnx"), (FOMM | PRINTED, "torch")])
 def test_so_do_those_of_other_models(options, format, faces, tmp_path):
     exporting.export(build(**options), tmp_path, *faces, format=format)
     assert_draws_the_same(tmp_path, build(**options), *faces)

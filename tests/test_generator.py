@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from conftest import TINY
 from torch import Tensor, nn
 
-from depthaware import CrossModalAttention, DaGAN, DenseMotion, DepthAwareGenerator, Keypoints
+from depthaware import CrossModalAttention, DaGAN, DenseMotion, DepthAwareGenerator, FeatureEncoder, Keypoints
 from depthaware.generator import SPADE
 from depthaware.geometry import coordinate_grid
 
@@ -23,6 +23,7 @@ TABLE_4 = {
     "SPADE without attention": dict(decoder="spade", attention="none"),
     "blend": dict(blend=True),
     "released sampling": dict(align_corners=False),
+    "as printed": dict(attention_form="paper", estimate_jacobian=False),
 }
 
 
@@ -45,7 +46,8 @@ def generator(**options) -> DepthAwareGenerator:
 def open_gate(attention: CrossModalAttention) -> None:
     """Make the attention visible; the biases keep its few queries and keys from dying in their ReLU."""
     for parameter in (attention.gate, attention.query.bias, attention.key.bias):
-        parameter.data.fill_(0.5)
+        if parameter is not None:
+            parameter.data.fill_(0.5)
 
 
 def images(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -55,14 +57,14 @@ def images(batch: int, height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def motion(deformation: Tensor, occlusion: float | Tensor) -> DenseMotion:
-    """Only these two reach the generator."""
+    """A motion of one's own."""
     batch, height, width, _ = deformation.shape
-    none = torch.empty(0)
-    return DenseMotion(deformation, torch.zeros(batch, 1, height, width) + occlusion, none, none, none)
+    occlusion_map = torch.zeros(batch, 1, height, width) + occlusion
+    return DenseMotion(deformation=deformation, occlusion_map=occlusion_map)
 
 
 def at(kp: Keypoints, i: int) -> Keypoints:
-    return Keypoints(kp.value[i : i + 1], kp.jacobian[i : i + 1])
+    return Keypoints(*(None if x is None else x[i : i + 1] for x in kp))
 
 
 # The generator
@@ -77,6 +79,34 @@ def test_any_attention_goes_with_any_decoder(decoder, attention, size):
     out = model(torch.rand(2, 3, *size), torch.rand(2, 1, *size), field)
     assert out.prediction.shape == out.deformed.shape == (2, 3, *size)
     assert out.prediction.min() > 0 and out.prediction.max() < 1
+
+
+def test_the_sizes_of_the_two_maps_are_free_and_their_shapes_are_not():
+    model, image, disparity = generator(), torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32)
+    deformation = coordinate_grid(16, 16).expand(2, -1, -1, -1)
+    own = DenseMotion(deformation=deformation, occlusion_map=torch.full((2, 1, 8, 8), 0.5))
+    torch.testing.assert_close(model(image, disparity, own), model(image, disparity, motion(deformation, 0.5)))
+    for shape in ((2, 8, 8), (1, 1, 8, 8), (2, 2, 8, 8), (2, 1, 1, 8, 8)):
+        with pytest.raises(ValueError, match=r"^occlusion_map: expected \(2, 1, h, w\), got \("):
+            model(image, disparity, own._replace(occlusion_map=torch.ones(shape)))
+    for shape in ((2, 2, 8, 8), (2, 8, 2)):
+        with pytest.raises(ValueError, match="expected a deformation"):
+            model(image, disparity, own._replace(deformation=torch.zeros(shape)))
+
+
+def test_the_generators_encoders_are_feature_encoders():
+    model, image, disparity = generator(), torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32)
+    features = model.encode(image, disparity)
+    for channels, part, x, wanted in (
+        (3, model.appearance_encoder, image, features.appearance),
+        (1, model.depth_encoder, disparity, features.depth),
+    ):
+        own = FeatureEncoder(channels, block_expansion=4, max_features=16).eval()
+        own.load_state_dict(part.state_dict())
+        torch.testing.assert_close(own(x), wanted)
+        assert wanted.shape == (1, own.out_channels, 8, 8)
+    with pytest.raises(ValueError, match=r"^input: expected height and width in multiples of 4, got 30 x 32$"):
+        own(torch.rand(1, 1, 30, 32))
 
 
 @pytest.mark.parametrize("downs", [1, 3])

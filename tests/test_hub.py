@@ -35,6 +35,7 @@ ROWS = {  # of the paper's Table 4, and what comes with it
     "depth alone": {"keypoint_input": "depth"},
     "SPADE": {"decoder": "spade"},
     "released sampling": {"align_corners": False},
+    "as printed": {"attention_form": "paper", "estimate_jacobian": False},
 }
 FILES = ["README.md", "config.json", "model.safetensors"]
 
@@ -90,6 +91,8 @@ def test_what_is_saved_comes_back_exactly(row, tmp_path):
     num_down_blocks=st.integers(1, 2),
     scale_factor=st.sampled_from([1.0, 0.5, 0.25]),
     blend=st.booleans(),
+    attention_form=st.sampled_from(["released", "paper"]),
+    estimate_jacobian=st.booleans(),
 )
 def test_every_configuration_comes_back(tmp_path_factory, **options):
     folder = tmp_path_factory.mktemp("law")

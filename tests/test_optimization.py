@@ -29,6 +29,7 @@ MODELS = {
     "one halving": {"num_down_blocks": 1},
     "no halving": {"num_down_blocks": 0},
     "sampling of the release": {"align_corners": False},
+    "as printed": {"attention_form": "paper", "estimate_jacobian": False},
     "ResNet with a plain stem": {"depth_encoder": "resnet18"},
     "norms with activations in them": {"depth_encoder": "resnetv2_18"},
 }
@@ -44,7 +45,7 @@ def trained(**options) -> DaGAN:
             module.running_var.uniform_(0.5, 1.5)
             module.weight.data.uniform_(0.5, 1.5)
             module.bias.data.normal_(std=0.2)
-    if model.generator.attention is not None:
+    if model.generator.attention is not None and model.generator.attention.gate is not None:
         model.generator.attention.gate.data.fill_(0.5)
     return model
 

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import importlib
 import inspect
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,6 @@ import torch
 import train_dagan
 import train_depth
 from clips import make_clip
-from safetensors.torch import save_file
 
 import depthaware
 from depthaware import DaGAN, SelfSupDepthNet
@@ -70,10 +68,8 @@ def inputs(tmp_path_factory) -> Path:
         csv.writer(file).writerows(rows)
     (folder / "raw" / "person").mkdir(parents=True)
     shutil.copy(folder / "clips" / "train" / "clips" / "train0.mp4", folder / "raw" / "person" / "video.mp4")
-    (folder / "depth").mkdir()
     encoder, widths = NETWORKS["tiny"]
-    save_file(SelfSupDepthNet(encoder, decoder_channels=widths).state_dict(), folder / "depth" / "depth.safetensors")
-    (folder / "depth" / "options.json").write_text(json.dumps({"near": 0.8, "far": 1.25}))
+    SelfSupDepthNet(encoder, decoder_channels=widths).save_pretrained(folder / "depth")
     torch.save(checkpoints.content(checkpoints.model(**checkpoints.FOMM)), folder / "fomm.pth.tar")
     return folder
 
@@ -128,6 +124,8 @@ def test_data_is_required_and_the_error_says_how_to_get_some(recipe, monkeypatch
         "--clip=-1": "--clip: expected at least 0, got -1.0",
         "--min-motion=-1": "--min-motion: expected at least 0, got -1.0",
         "--size=0": "--size: expected at least 1, got 0",
+        "--neighbors=3": "--neighbors: expected 1 or 2, got 3",
+        "--alpha=1.5": "--alpha: expected at least 0 and at most 1, got 1.5",
     }.items(),
 )
 def test_numbers_out_of_range_are_one_line(flag, expected):
@@ -184,7 +182,10 @@ def test_the_paper_preset_is_the_paper():
     assert train_depth.PRESETS["paper"]["size"] == train_dagan.PRESETS["paper"]["size"] == DaGAN().image_size == 256
     assert train_dagan.PRESETS["paper"]["motion_size"] == DaGAN().config["scale_factor"] * 256
     defaults = {name: p.default for name, p in inspect.signature(self_supervised_depth_loss).parameters.items()}
-    depth = train_depth.PRESETS["paper"]
+    depth, dagan = train_depth.PRESETS["paper"], train_dagan.PRESETS["paper"]
+    assert depth["neighbors"] == depth["max_gap"] == 1 and train_depth.Options("x").alpha == 0.8
+    assert NETWORKS["paper"][0].startswith("resnet18.") and depth["encoder_weights"] == "imagenet"
+    assert (dagan["attention_form"], dagan["estimate_jacobian"]) == ("paper", "no")
     found = depth["smoothness"], depth["near"], depth["far"]
     assert found == (defaults["smoothness"], defaults["min_depth"], defaults["max_depth"])
     assert depth["learning_rate"] == 1e-4 and depth["disparity_scales"] == 4 and depth["pose"] == "network"
@@ -197,6 +198,9 @@ def test_sizes_come_from_the_flags_then_from_init_then_from_the_preset(tiny_mode
         found = train_dagan.resolve(parse(train_dagan.Options, None, words))
         assert (found.size, found.motion_size) == expected
         assert found.depth is None and found.learning_rate == 2e-5
+        assert (found.attention_form, found.estimate_jacobian) == ("released", "yes")  # of --init, not of the preset
     assert train_dagan.resolve(train_dagan.Options("x")).depth == "runs/depth"
+    with pytest.raises(ValueError, match=r"^--attention-form paper: .* has released, expected the same$"):
+        train_dagan.resolve(parse(train_dagan.Options, None, [*init, "--attention-form=paper"]))
     with pytest.raises(ValueError, match=r"^--num-keypoints 15: .* has 5, expected the same$"):
         train_dagan.resolve(train_dagan.Options("x", init=tiny_weights))

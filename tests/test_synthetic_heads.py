@@ -7,13 +7,14 @@ import torch
 import train_depth
 from av.video.frame import PictureType
 from evaluate_depth import Options as Evaluation
-from evaluate_depth import load_depth, main, mean_head, predict, read_truth, score
+from evaluate_depth import main, mean_head, predict, read_truth, score
 from head_renderer import Stage, pixel_rays, trace_pyramid
 from head_shape import MOUTH, Expression
 from synthetic_heads import Options, RenderedClip, draw_camera, draw_motion, render_clip, write_clip
 from synthetic_heads import main as synthesize
 from torch import Tensor
 
+from depthaware import SelfSupDepthNet
 from depthaware.data import Clips
 from depthaware.geometry import backproject, invert_pose, normalized_to_pixel, pose_matrix, project
 from depthaware.media.image import read_image
@@ -213,7 +214,7 @@ def test_any_weights_with_depth_are_evaluated(folder, tiny_weights, tmp_path, ca
         assert len(lines[-3:]) == 3 and all(len(line.split()) >= 6 for line in lines[-3:])
         assert read_image(sheet).shape == (64, 192, 3)
     (truth,) = read_truth(folder, "test")
-    assert predict(load_depth(str(run)), truth.images).shape == truth.depth.shape
+    assert predict(SelfSupDepthNet.from_pretrained(run), truth.images).shape == truth.depth.shape
 
 
 def test_a_split_without_clips_is_refused(folder):

@@ -13,13 +13,14 @@ import torch
 import train_dagan
 import train_depth
 from clips import make_clip
+from conftest import TINY
 from hub_server import HubServer
 from huggingface_hub import HfApi
 from recipes import SIZE, fresh, in_processes, shrink, stats, train, weights, write_data
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from depthaware import DaGAN, SelfSupDepthNet
+from depthaware import DaGAN, RGBDKeypointDetector, SelfSupDepthNet
 from depthaware.losses import VGG19Features
 from depthaware.training import options
 from depthaware.training.ema import EMA
@@ -49,7 +50,7 @@ def test_the_depth_of_stage_1_goes_into_stage_2_and_stays(data, tmp_path):
     train(train_depth, data, tmp_path / "depth")
     train(train_dagan, data, tmp_path / "dagan", depth=str(tmp_path / "depth"), sample_every=4, hold_out=1)
     model = DaGAN.from_pretrained(tmp_path / "dagan" / "weights")
-    depth = load_file(tmp_path / "depth" / "depth.safetensors")
+    depth = SelfSupDepthNet.from_pretrained(tmp_path / "depth").state_dict()
     assert depth.keys() == model.depth_net.state_dict().keys()
     for name, value in model.depth_net.state_dict().items():  # batch-norm statistics too; float16 on disk
         torch.testing.assert_close(value, depth[name].half().to(value.dtype))
@@ -95,10 +96,7 @@ def test_all_that_is_to_be_trained_gets_gradients_and_the_rest_stays(recipe, dat
     "recipe, changes", [(train_depth, {}), (train_dagan, {"adversarial": 0.0, "feature_matching": 0.0})]
 )
 def test_a_step_of_the_papers_network(recipe, changes, data, tmp_path, monkeypatch, capsys):
-    depth = SelfSupDepthNet()
-    (tmp_path / "depth").mkdir()
-    save_file(depth.state_dict(), tmp_path / "depth" / "depth.safetensors")
-    (tmp_path / "depth" / "options.json").write_text('{"near": 0.1, "far": 100.0}')
+    SelfSupDepthNet().save_pretrained(tmp_path / "depth")
     changes = changes if recipe is train_depth else changes | {"depth": str(tmp_path / "depth"), "motion_size": 64}
     changes = changes if recipe is train_dagan else {"encoder_weights": "random"}  # the others would be downloaded
     train(recipe, data, tmp_path / "run", preset="paper", dry_run=True, **changes)
@@ -186,7 +184,7 @@ def test_the_weights_go_to_the_hub_and_nothing_else(recipe, data, tmp_path, monk
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         train(recipe, data, tmp_path, images=2, push_to_hub="me/heads")
         files = server.files("me/heads")
-    names = {"depth.safetensors"} if recipe is train_depth else {"README.md", "config.json", "model.safetensors"}
+    names = {"README.md", "config.json", "model.safetensors"}
     assert files.keys() - {".gitattributes"} == names
     folder = tmp_path if recipe is train_depth else tmp_path / "weights"
     assert all(files[name] == (folder / name).read_bytes() for name in names)
@@ -216,15 +214,15 @@ def test_a_dry_run_writes_nothing(recipe, data, tmp_path, capsys):
 
 def poison(monkeypatch, name: str, wrong) -> None:
     """Let this loss of stage 2 be another one in the second step."""
-    original, calls = train_dagan.losses, iter(range(1))
+    original, calls = train_dagan.substitute_losses, iter(range(1))
 
-    def losses(*arguments):
-        terms = original(*arguments)
+    def losses(*arguments, **weights):
+        terms = original(*arguments, **weights)
         if next(calls, None) is None:
             terms[name] = wrong(terms[name])
         return terms
 
-    monkeypatch.setattr(train_dagan, "losses", losses)
+    monkeypatch.setattr(train_dagan, "substitute_losses", losses)
 
 
 @pytest.mark.parametrize(
@@ -312,9 +310,12 @@ def test_bad_data_is_one_line_and_leaves_nothing(recipe, data, tmp_path, monkeyp
 
 
 BAD = {
-    "--depth=nowhere": "error: --depth nowhere: expected a folder of train_depth.py, found no depth.safetensors",
-    "--depth=other": "other/depth.safetensors: the tensors do not fit|depth.safetensors: .* expected",
-    "--depth=text": "text/depth.safetensors: not a whole safetensors file",
+    "--depth=nowhere": "error: --depth nowhere: expected a folder of train_depth.py or of DaGAN weights, found no conf",
+    "--depth=other": r"error: --depth other: has encoder resnet18.*, expected that of the --preset, test_resnet",
+    "--depth=wide": r"error: --depth wide: has decoder_channels \[16, 32, .*, expected that of the --preset, \[4, 4, 8",
+    "--depth=text": "text/model.safetensors: not a whole safetensors file",
+    "--depth=flat": "error: flat: expected weights of SelfSupDepthNet or of a DaGAN with one, found no depth netw",
+    "--depth=keypoints": "error: keypoints: expected weights of SelfSupDepthNet or DaGAN, found those of RGBDKeypointD",
     "--init=nothing": "'nothing': expected a folder, a Hub id 'user/model' or a bundled name",
     "--batch=3 --accumulate=2": "error: --batch 3: expected a multiple of 1 processes x --accumulate 2",
     "--preset=large": "error: --preset: expected tiny or paper, got 'large'",
@@ -329,23 +330,18 @@ BAD = {
     "--motion-size=0": "error: --motion-size: expected at least 1, got 0",
     "--num-keypoints=0": "error: --num-keypoints: expected at least 1, got 0",
     "--candidates=0": "error: --candidates: expected at least 1, got 0",
-    "--depth=unlabeled": "error: --depth unlabeled: expected a folder of train_depth.py, found no options.json with",
-    "--depth=rangeless": "error: --depth rangeless: expected a folder of train_depth.py, found no options.json with",
 }
 
 
 @pytest.mark.parametrize("flags", BAD)
 def test_bad_options_are_one_line(flags, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("other", "text"):
-        Path(name).mkdir()
-        Path(name, "options.json").write_text('{"near": 0.8, "far": 1.25}')
-    save_file(SelfSupDepthNet("test_resnet.r160_in1k").state_dict(), "other/depth.safetensors")
-    Path("text/depth.safetensors").write_text("not tensors")
-    for name in ("unlabeled", "rangeless"):
-        shutil.copytree(data.parent / "depth", name)
-    Path("unlabeled/options.json").unlink()
-    Path("rangeless/options.json").write_text('{"far": 1.25}')
+    SelfSupDepthNet().save_pretrained("other")
+    SelfSupDepthNet("test_resnet").save_pretrained("wide")
+    shutil.copytree("other", "text")
+    Path("text/model.safetensors").write_text("not tensors")
+    DaGAN(**TINY | {"keypoint_input": "rgb", "attention": "none"}).save_pretrained("flat")
+    RGBDKeypointDetector(block_expansion=4, max_features=16).save_pretrained("keypoints")
     Path("file").write_text("")
     before = tree(tmp_path)
     usual = [

@@ -1,7 +1,6 @@
 """Two processes train like one, and end together."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +14,12 @@ import torch.distributed as dist
 import train_dagan
 import train_depth
 from recipes import SIZE, fresh, in_processes, shrink, stats, train, weights, write_data
-from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from depthaware import DaGAN, SelfSupDepthNet
+from depthaware.losses import DaGANLoss, DaGANTerms
 from depthaware.training import options
 from depthaware.training.stage1 import DepthStep
 from depthaware.training.stage2 import NETWORKS
@@ -190,16 +189,16 @@ def flags(data: Path, output: Path) -> list[str]:
 
 def fail_on(rank: int, monkeypatch: pytest.MonkeyPatch, value: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Let one process's key-point loss become another one in the second step."""
-    original = train_dagan.losses
+    original = DaGANLoss.forward
 
-    def losses(options: Any, *arguments: Any) -> Any:
-        terms = original(options, *arguments)
+    def forward(self: DaGANLoss, *arguments: Any) -> DaGANTerms:
+        terms = original(self, *arguments)
         if os.environ["RANK"] == str(rank) and next(calls, None) is None:
-            terms["keypoint_distance"] = value(terms["keypoint_distance"])
+            terms = terms._replace(keypoint_distance=value(terms.keypoint_distance))
         return terms
 
     calls = iter(range(1))
-    monkeypatch.setattr(train_dagan, "losses", losses)
+    monkeypatch.setattr(DaGANLoss, "forward", forward)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -225,9 +224,7 @@ def test_an_error_in_one_process_ends_both_with_one_line(data, tmp_path, monkeyp
 def test_torchrun_from_the_shell(data, tmp_path):
     """Networks of the recipe's own size; what is said is said once, what is written is written once."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    depth_net = SelfSupDepthNet("test_resnet", decoder_channels=(8, 16, 24, 32, 64))
-    save_file(depth_net.state_dict(), tmp_path / "depth.safetensors")
-    shutil.copy(data.parent / "depth" / "options.json", tmp_path)
+    SelfSupDepthNet("test_resnet", decoder_channels=(8, 16, 24, 32, 64)).save_pretrained(tmp_path)
     command = [*torchrun, EXAMPLES / "train_dagan.py", *flags(data, tmp_path / "run"), f"--depth={tmp_path}"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"}

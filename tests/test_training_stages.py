@@ -8,22 +8,19 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY
 
-from depthaware import DaGAN, Keypoints, Pose
-from depthaware.losses import RandomTransform, photometric_error
+from depthaware import DaGAN, Pose, SelfSupDepthNet
+from depthaware.losses import photometric_error
 from depthaware.training.optimizer import trainable, warmup_cosine
 from depthaware.training.stage1 import NETWORKS, Cameras, DepthStep, align_cameras, diagnostics, split_pose
 from depthaware.training.stage2 import (
     GeneratorStep,
-    adversarial_losses,
-    discriminator_loss,
     freeze_depth,
-    generator_losses,
     load_depth,
-    new_discriminator,
     new_model,
-    perceptual_pyramid,
+    new_objective,
     pyramid_error,
     random_transform,
+    substitute_losses,
 )
 from depthaware.training.synced_norm import SyncedBatchNorm2d
 
@@ -75,15 +72,19 @@ def test_a_new_depth_network_is_nearly_flat_and_its_unused_scales_are_frozen(ima
     assert len(trainable(step)) == len(list(step.parameters())) - len(frozen)
 
 
-@pytest.mark.parametrize("learn_pose, names", [(False, ["depth"]), (True, ["depth", "pose"])])
-def test_networks_that_were_saved_are_loaded(learn_pose, names, tmp_path):
-    first, second = DepthStep(learn_pose=learn_pose), DepthStep(learn_pose=learn_pose)
-    assert first.save(tmp_path) == [f"{name}.safetensors" for name in names]
+@pytest.mark.parametrize("learn_pose, last", [(False, "config.json"), (True, "pose.safetensors")])
+def test_networks_that_were_saved_are_loaded(learn_pose, last, tmp_path):
+    first, second = (DepthStep(learn_pose=learn_pose, depth_range=[0.7, 1.5]) for _ in range(2))
+    first.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(first.files()) and last in first.files()
     second.load(tmp_path)
     torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
-    (tmp_path / f"{names[-1]}.safetensors").unlink()
-    with pytest.raises(ValueError, match=f"^{tmp_path}: expected a folder of train_depth.py, found no {names[-1]}."):
-        second.load(tmp_path)
+    depth_net = SelfSupDepthNet.from_pretrained(tmp_path)
+    torch.testing.assert_close(depth_net.state_dict(), first.depth_net.state_dict(), rtol=0, atol=0)
+    assert depth_net.depth_range == [0.7, 1.5]
+    (tmp_path / last).unlink()
+    with pytest.raises(ValueError, match=f"^--init {tmp_path}: expected a folder of .*, found no {last}"):
+        second.load(tmp_path, "--init ")
 
 
 def test_the_pose_of_the_earlier_frame_is_inverted():
@@ -98,9 +99,24 @@ def test_the_pose_of_the_earlier_frame_is_inverted():
     assert torch.equal(torch.cat(cameras.K), K)
 
 
+def test_one_neighbor_is_the_first_of_two():
+    pose = Pose(torch.rand(4, 3) / 10, torch.rand(4, 3), torch.rand(4, 3, 3))
+    both, one = split_pose(pose), split_pose(Pose(*(x[:2] for x in pose)), 1)
+    assert len(one.poses) == len(one.K) == 1
+    assert torch.equal(one.poses[0], both.poses[0]) and torch.equal(one.K[0], both.K[0])
+
+
+@torch.no_grad()
+def test_alignment_to_one_neighbor_is_that_to_the_first_of_two(images):
+    target, earlier, later = images
+    disparity = torch.full((2, 1, 64, 64), 0.4)
+    both, one = (align_cameras(target, neighbors, disparity) for neighbors in ((earlier, later), (earlier,)))
+    torch.testing.assert_close(one.poses[0], both.poses[0], atol=1e-4, rtol=1e-4)
+
+
 def test_frames_that_do_not_move_have_no_pose(images):
     target, disparity = images[0], torch.full((2, 1, 64, 64), 0.4)
-    cameras = align_cameras(target, target, target, disparity, focal=2.0)
+    cameras = align_cameras(target, (target, target), disparity, focal=2.0)
     for T, K in zip(*cameras, strict=True):
         torch.testing.assert_close(T, torch.eye(4).expand(2, 4, 4), atol=1e-4, rtol=0)
         assert torch.equal(K[0], torch.tensor([[128, 0, 31.5], [0, 128, 31.5], [0, 0, 1.0]]))
@@ -159,74 +175,32 @@ def step() -> GeneratorStep:
     return GeneratorStep(model)
 
 
-def test_loss_terms_are_weighted_and_absent_without_a_weight(step, images):
-    source, driving, _ = images
-    transform = RandomTransform.sample(2, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        out, kp_transformed = step(source, driving, transform.warp_image(driving))
-    arguments = (out, driving, kp_transformed, transform)
-    weights = {"equivariance": 2.0, "keypoint_distance": 3.0, "pyramid": 4.0, "deformed": 5.0}
-    one = generator_losses(*arguments, **dict.fromkeys(weights, 1.0))
-    found = generator_losses(*arguments, **weights)
-    assert list(found) == list(weights)
-    for name, weight in weights.items():
-        torch.testing.assert_close(found[name], weight * one[name])
-    torch.testing.assert_close(one["pyramid"], pyramid_error(out.prediction, driving))
-    torch.testing.assert_close(one["deformed"], pyramid_error(out.deformed, driving))
-    assert list(generator_losses(*arguments)) == ["equivariance", "keypoint_distance"]
-
-
-def test_each_side_of_the_game_gets_its_own_gradients(step, images):
-    source, driving, _ = images
-    discriminator = new_discriminator("mini", TINY["num_keypoints"])
-    out, _ = step(source, driving, driving)
-    weights = {"adversarial": 2.0, "feature_matching": 0.5}
-    terms = adversarial_losses(discriminator, out, driving, **weights)
-    one = adversarial_losses(discriminator, out, driving, adversarial=1.0, feature_matching=1.0)
-    for name, weight in weights.items():
-        torch.testing.assert_close(terms[name], weight * one[name])
-    sum(terms.values()).backward(retain_graph=True)
-    assert all(parameter.grad is None for parameter in discriminator.parameters())
-    assert any(parameter.grad is not None for parameter in step.model.generator.parameters())
-    step.zero_grad()
-    discriminator_loss(discriminator, out, driving).backward()
-    assert all(parameter.grad is not None for parameter in discriminator.parameters())
-    assert all(parameter.grad is None for parameter in step.parameters())
-
-
-def test_the_discriminators_loss_is_0_for_right_scores(step, images):
-    """With outputs that are right the loss is 0; with the two kinds exchanged it is 2 for each scale."""
+def test_substitute_terms_are_weighted_and_absent_without_a_weight(step, images):
     source, driving, _ = images
     with torch.no_grad():
         out, _ = step(source, driving, driving)
-
-    def perfect(inputs: torch.Tensor, kp: Keypoints) -> list:
-        real = torch.stack([(image == driving).flatten(1).all(1).any() for image in inputs])
-        return [(real.float().view(-1, 1, 1, 1), [])]
-
-    assert discriminator_loss(perfect, out, driving) == 0
-    exchanged = discriminator_loss(lambda *inputs: [(1 - p, f) for p, f in perfect(*inputs)], out, driving)
-    assert exchanged == 2
+    assert substitute_losses(out, driving) == {}
+    found = substitute_losses(out, driving, pyramid=4.0, deformed=5.0)
+    torch.testing.assert_close(found["pyramid"], 4 * pyramid_error(out.prediction, driving))
+    torch.testing.assert_close(found["deformed"], 5 * pyramid_error(out.deformed, driving))
 
 
 def test_the_perceptual_loss_is_at_no_size_below_16_pixels():
     features = torch.nn.Identity()
     for size, count in ((256, 4), (128, 4), (64, 3), (32, 2), (16, 1)):
-        assert len(perceptual_pyramid(features, size, 10.0).downs) == count
+        assert len(new_objective(features, size).perceptual.downs) == count
+    assert new_objective(None, 64, equivariance=3.0).equivariance == 3.0
 
 
 def test_depth_and_its_range_come_from_a_folder_of_stage_1(tmp_path):
-    stage1 = DepthStep()
+    stage1 = DepthStep(depth_range=[0.7, 1.5])
     stage1.save(tmp_path)
-    (tmp_path / "options.json").write_text('{"near": 0.7, "far": 1.5}')
     model = new_model("mini", size=64, motion_size=16, attention="none")
     load_depth(model, tmp_path)
     torch.testing.assert_close(model.depth_net.state_dict(), stage1.depth_net.state_dict())
-    assert list(model.depth_range) == list(model.config["depth_range"]) == [0.7, 1.5]
+    assert model.depth_range == model.config["depth_range"] == model.depth_net.depth_range == [0.7, 1.5]
     assert model.image_size == 64 and model.config["scale_factor"] == 0.25 and model.config["attention"] == "none"
-    with pytest.raises(
-        ValueError, match=r"^--depth nowhere: expected a folder of train_depth.py, found no depth.safet"
-    ):
+    with pytest.raises(ValueError, match=r"^--depth nowhere: expected a folder of train_depth.py or .*no config.json"):
         load_depth(model, Path("nowhere"))
 
 

@@ -1,5 +1,6 @@
 """`depthaware attention`: maps of what the generator attends to."""
 
+import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from importlib.resources import files
 from itertools import islice
@@ -29,7 +30,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help=mode)
     over = "image under the maps: the source, where the weighted features come from, or the result (default: source)"
     parser.add_argument("--over", choices=["source", "result"], default="source", help=over)
-    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
+    fit = "how images become square: the square around the face, the central one, or whole (default: %(default)s)"
+    parser.add_argument("--fit", choices=["face", "crop", "pad", "stretch"], default="face", help=fit)
     parser.add_argument("--output", default="attention.png", help=".png, .jpg or .webp (default: %(default)s)")
 
 
@@ -77,6 +79,7 @@ def run(args: Namespace) -> str:
     from ..media.panels import write_figure
     from ..media.video import Video
 
+    warnings.filterwarnings("ignore", ".*--initial-frame")  # which is always the first here
     source, media = read_image(args.source), read_media(args.driving, fps=25)
     reference, driving = (None, media) if not isinstance(media, Video) else _frames(media, args.frame)
     points = args.points or face_points(source)

@@ -1,5 +1,6 @@
 """`depthaware compare`: models side by side, on a sheet or in a video."""
 
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib.resources import files
@@ -33,7 +34,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[], metavar="N", help=frames)
     mode = "motion under a video; under an image it is absolute (default: %(default)s)"
     parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help=mode)
-    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="(default: %(default)s)")
+    fit = "how images become square: the square around the face, the central one, or whole (default: %(default)s)"
+    parser.add_argument("--fit", choices=["face", "crop", "pad", "stretch"], default="face", help=fit)
     parser.add_argument("--depth", action="store_true", help="show the depth of source and driving frame too")
     parser.add_argument("--output", default="comparison.png", help=".png, .jpg, .webp or .mp4 (default: %(default)s)")
     checkpoint = "checkpoint of the FOMM that retrofits among the weights were made from"
@@ -106,6 +108,7 @@ def run(args: Namespace) -> str:
     from ..media.image import read_image
     from ..media.panels import write_figure
 
+    warnings.filterwarnings("ignore", ".*--initial-frame")  # which is always the first here
     pairs = [Pair(read_image(source), read_media(driving, args.fps)) for source, driving in _paths(args)]
     models = _load(args)
     options: dict[str, Any] = {"mode": args.mode, "fit": args.fit, "depth": args.depth}
@@ -119,6 +122,7 @@ def run(args: Namespace) -> str:
 
 def _load(args: Namespace) -> dict[str, "SupportsAnimation"]:
     from ..dagan import DaGAN
+    from ..depth import SelfSupDepthNet
     from ..retrofit.animation import load_animated_fomm
 
     device = choose_device(args)
@@ -127,7 +131,7 @@ def _load(args: Namespace) -> dict[str, "SupportsAnimation"]:
     def load(weights: str) -> Any:
         if "family" not in local_config(weights):
             return DaGAN.from_pretrained(weights)
-        depth_net = DaGAN.from_pretrained(args.fomm_depth).depth_net
+        depth_net = SelfSupDepthNet.from_pretrained(args.fomm_depth)
         return load_animated_fomm(weights, args.fomm, depth_net, image_size=size)
 
     return {name: load(weights).to(device) for name, weights in named(args.weights).items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
-from .common import add_fps, add_model, check_video, check_weights, load_model, progress, read_media
+from .common import add_fps, add_model, check_video, check_weights, choose_device, progress, read_media
 
 
 def add(parser: ArgumentParser) -> None:
@@ -48,6 +48,7 @@ def _suffixes(args: Namespace, *, still: bool) -> tuple[str, ...]:
 
 def run(args: Namespace) -> str:
     """Estimate depth, and describe what was written."""
+    from ..depth import SelfSupDepthNet
     from ..inference.depth_maps import depth_to_file
     from ..inference.turntable import turntable_to_file
     from ..media.video import Video
@@ -59,8 +60,10 @@ def run(args: Namespace) -> str:
     output = args.output or default
     check_output(output, _suffixes(args, still=still), (args.input,))
     show = progress(args.quiet, unit="views" if args.turntable else "frames")
+    device = choose_device(args)
+    depth_net = SelfSupDepthNet.from_pretrained(args.weights, revision=args.revision).to(device)
     if not args.turntable:
-        return str(depth_to_file(load_model(args), media, output, compare=args.compare, fit=args.fit, progress=show))
+        return str(depth_to_file(depth_net, media, output, compare=args.compare, fit=args.fit, progress=show))
     if isinstance(media, Video):
         raise ValueError(f"--turntable: expected an image, {args.input} is a video")
-    return str(turntable_to_file(load_model(args), media, output, progress=show))
+    return str(turntable_to_file(depth_net, media, output, progress=show))

@@ -6,37 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import add_model, check_input, check_weights, load_model, progress
+from .common import add_model, load_model, progress
+from .evaluate_check import ABLATIONS, EXTRACTORS, PROTOCOLS, PUBLISHED, TABLES, check
+
+__all__ = ["add", "check", "run"]
 
 if TYPE_CHECKING:
     from ..evaluation import ClipReader, PairList
+    from ..evaluation.folder import Report
     from ..evaluation.metric_specs import Extractor
 
-_KINDS = ("landmarks", "identity", "pose", "action-units")
 _BASIC = ("ssim", "psnr", "l1")
-_FACES = {"landmarks": ("akd",), "identity": ("aed", "csim"), "pose": ("prmse",)}
+_FACES = {"landmarks": ("akd",), "identity": ("aed", "csim"), "pose": ("prmse",), "expression": ("expression",)}
 
 
 def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     add_model(parser)
     parser.add_argument("--data", required=True, metavar="FOLDER", help="clips, or folders of frames")
-    protocol = "same-identity, cross-identity, a CSV file of pairs, or a published list, see the docs"
-    parser.add_argument("--protocol", required=True, metavar="NAME|CSV", help=protocol)
+    protocol = f"{', '.join((*PROTOCOLS, *PUBLISHED))}, or a CSV file of pairs (default: that of --table)"
+    parser.add_argument("--protocol", metavar="NAME|CSV", help=protocol)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="of the report; an incomplete one is resumed")
+    table = "write the paper's table of that number too, with the measured rows below the printed ones"
+    parser.add_argument("--table", type=int, choices=list(TABLES), help=table)
     metrics = (
-        "names with commas between them, or all (default: ssim,psnr,l1, and akd,aed,csim,prmse where dlib is, "
-        "and aucon with --action-units)"
+        "names with commas between them, or all (default: those of --table, or ssim,psnr,l1, and "
+        "akd,aed,csim,prmse,expression where dlib is, and aucon with --action-units)"
     )
     parser.add_argument("--metrics", help=metrics)
-    for kind in _KINDS:
-        parser.add_argument(f"--{kind}", metavar="NAME", help="library that extracts them from faces")
+    csim = (
+        "image that CSIM compares with; auto is the driving frame within one video, else the source "
+        "(default: auto; with --table the source, as in the paper's section 4.1)"
+    )
+    parser.add_argument("--csim", choices=["auto", "source", "driving"], help=csim)
+    ablate = "attention, depth or both with a comma between: rows of the model with these switched off"
+    parser.add_argument("--ablate", type=_ablations, default=(), metavar="PARTS", help=ablate)
+    for kind, names in EXTRACTORS.items():
+        parser.add_argument(f"--{kind}", choices=names, help=f"library that extracts them (default: {names[0]})")
     parser.add_argument("--split", default="test", help="of manifest.csv, or all (default: %(default)s)")
     parser.add_argument("--every", type=_positive, default=1, metavar="N", help="take every N-th driving frame")
     parser.add_argument("--limit", type=_positive, metavar="N", help="take N pairs, evenly spread")
     sources = "of cross-identity: how many sources each clip drives (default: %(default)s)"
     parser.add_argument("--sources-per-clip", type=_positive, default=1, metavar="N", help=sources)
-    parser.add_argument("--seed", type=int, default=0, help="of cross-identity: chooses them (default: %(default)s)")
+    parser.add_argument("--pairs", type=_positive, default=2083, metavar="N", help="of random-* (default: %(default)s)")
+    videos = "of random-*: from which the pairs are drawn (default: %(default)s)"
+    parser.add_argument("--videos", type=_positive, default=100, metavar="M", help=videos)
+    seed = "of cross-identity and random-*: chooses sources, videos and frames (default: %(default)s)"
+    parser.add_argument("--seed", type=int, default=0, help=seed)
     mode = "motion; auto is absolute where source and driving frame are of one video (default: %(default)s)"
     parser.add_argument("--mode", choices=["auto", "relative", "absolute"], default="auto", help=mode)
     fit = "of frames to squares; face crops each clip around its face (default: %(default)s)"
@@ -51,20 +67,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def check(args: Namespace) -> None:
-    """Refuse paths that cannot work, without PyTorch."""
-    if args.protocol.lower().endswith(".csv"):
-        check_input(args.protocol)
-    if not Path(args.data).is_dir():
-        raise ValueError(f"data {args.data!r}: expected a folder with clips or folders of frames")
-    if Path(args.output).is_file():
-        raise ValueError(f"output {args.output!r}: is a file, expected a folder")
-    check_weights(args)
+def _ablations(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in ABLATIONS]:
+        raise ArgumentTypeError(f"expected {' or '.join(ABLATIONS)}, or both with a comma between, got {unknown[0]!r}")
+    return names
 
 
 def run(args: Namespace) -> str:
     """Evaluate, and return where the report is."""
     from ..evaluation import ClipReader, evaluate_to_folder
+    from ..evaluation.paper_tables import read_table
 
     rank, world = shard = _shard()
     if world > 1 and args.device in (None, "cuda"):
@@ -82,6 +95,9 @@ def run(args: Namespace) -> str:
         protocol=Path(args.protocol).name,
         metrics=metrics,
         extractors=extractors,
+        csim=args.csim,
+        ablate=args.ablate,
+        table=read_table(args.table) if args.table else None,
         mode=args.mode,
         batch_size=args.batch_size,
         strict=args.strict,
@@ -89,25 +105,32 @@ def run(args: Namespace) -> str:
         remarks=remarks,
         progress=progress(args.quiet, unit="pairs"),
     )
-    return "; ".join([str(report), *absent])
+    return "; ".join([str(report), *absent, *_undefined(args, report)])
 
 
 def _pair_list(args: Namespace, reader: "ClipReader") -> tuple["PairList", dict[str, object]]:
     """The pairs, and the options that determine them."""
-    from ..evaluation import PairList, cross_identity, list_clips, read_pairs, same_identity
+    from ..evaluation import PairList, cross_identity, list_clips, random_pairs, read_pairs, same_identity
+    from ..evaluation.pairs import check_videos
 
     data = Path(args.data)
+    has_manifest = (data / "manifest.csv").is_file()
     remarks: dict[str, object] = {"data": data.resolve().name, "limit": args.limit}
-    if args.protocol not in ("same-identity", "cross-identity"):
-        pair_list = PairList(read_pairs(args.protocol), [])
+    if args.protocol not in PROTOCOLS:
+        pair_list = PairList(read_pairs(args.protocol), [], dict(list_clips(data, "all")) if has_manifest else {})
+        if args.protocol in PUBLISHED:
+            check_videos(pair_list.pairs, reader, args.protocol)
     else:
-        clips = list_clips(data, args.split)
-        remarks |= {"split": args.split if (data / "manifest.csv").is_file() else None, "every": args.every}
-        if args.protocol == "same-identity":
-            pair_list = same_identity(reader, clips, every=args.every)
+        clips, across = list_clips(data, args.split), "cross-identity" in args.protocol
+        remarks |= {"split": args.split if has_manifest else None}
+        if args.protocol.startswith("random"):
+            drawn = {"pairs": args.pairs, "videos": args.videos, "seed": args.seed}
+            pair_list, remarks = random_pairs(reader, clips, cross_identity=across, **drawn), remarks | drawn
+        elif across:
+            chosen = {"every": args.every, "sources_per_clip": args.sources_per_clip, "seed": args.seed}
+            pair_list, remarks = cross_identity(reader, clips, **chosen), remarks | chosen
         else:
-            chosen = {"sources_per_clip": args.sources_per_clip, "seed": args.seed}
-            pair_list, remarks = cross_identity(reader, clips, every=args.every, **chosen), remarks | chosen
+            pair_list, remarks = same_identity(reader, clips, every=args.every), remarks | {"every": args.every}
     pairs = pair_list.pairs
     if not pairs:
         raise ValueError(f"data {args.data!r}: no clip gives a pair: {pair_list.failures[0].reason}")
@@ -118,26 +141,42 @@ def _pair_list(args: Namespace, reader: "ClipReader") -> tuple["PairList", dict[
 def _metrics(args: Namespace, device: str) -> tuple[Sequence[str], dict[str, "Extractor"], list[str]]:
     """Names of the metrics, their extractors, and the metrics left out because a library is missing."""
     from .. import extractors
-    from ..evaluation import METRICS
+    from ..evaluation import EXPRESSION, METRICS
 
     def load(kind: str) -> "Extractor":
         return extractors.load(kind, getattr(args, kind.replace("-", "_")), device)
 
+    def expand(names: Sequence[str]) -> list[str]:
+        return [part for name in names for part in (EXPRESSION if name == "expression" else [name])]
+
     if args.metrics:
-        names = [*METRICS, "fid"] if args.metrics == "all" else args.metrics.split(",")
+        names = expand([*METRICS, "fid"] if args.metrics == "all" else args.metrics.split(","))
+        if unknown := [name for name in names if name not in (*METRICS, "fid")]:
+            known = ", ".join(name for name in METRICS if name not in EXPRESSION)
+            raise ValueError(f"--metrics: expected all, or some of {known}, expression, fid, got {unknown[0]!r}")
         kinds = {METRICS[name].kind for name in names if name in METRICS}
-        return names, {kind: load(kind) for kind in _KINDS if kind in kinds}, []
+        return names, {kind: load(kind) for kind in EXTRACTORS if kind in kinds}, []
     names, found, absent = list(_BASIC), {}, []
     wanted = _FACES | ({"action-units": ("aucon",)} if args.action_units else {})  # slow, so only on request
     for kind, needing in wanted.items():
         try:
             found[kind] = load(kind)
-            names += needing
+            names += expand(needing)
         except ImportError as error:
             if getattr(args, kind.replace("-", "_")) is not None:
                 raise
             absent.append(f"without {', '.join(needing)} ({error})")
     return names, found, absent
+
+
+def _undefined(args: Namespace, report: "Report") -> list[str]:
+    """Metrics that were asked for, and that no pair can have."""
+    from ..evaluation import METRICS
+
+    have = {score.metric for score in report.summary.scores} if report.summary else set(METRICS)
+    asked = args.metrics.split(",") if args.metrics and args.metrics != "all" else []
+    missing = [name for name in asked if name not in have and name in METRICS and METRICS[name].needs_truth]
+    return [f"without {', '.join(missing)} (between persons there is no true image to compare with)"] if missing else []
 
 
 def _shard() -> tuple[int, int]:

@@ -62,7 +62,7 @@ def random_color_map(rng: np.random.Generator, frames: np.ndarray, strength: flo
     Args:
         rng: source of the four random numbers.
         frames: uint8 (n, H, W, 3), the frames of one sample, which are changed alike.
-        strength: 0.1 in the paper.
+        strength: 0.1 in FOMM and in the released code; the paper states no augmentation.
     """
     mean = frames[:, ::4, ::4].mean(axis=(0, 1, 2)) / 255  # a sixteenth of the pixels is enough
     brightness, contrast, saturation = 1 + rng.uniform(-strength, strength, 3)

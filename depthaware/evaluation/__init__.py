@@ -2,14 +2,20 @@
 
 from .. import submodules
 from ..data.clip_reader import Clip, ClipReader, list_clips
+from .expression import TransferScore, summarize_transfer
 from .folder import Report, evaluate_to_folder
-from .metric_specs import METRICS, Features, MetricSpec, Scorer
-from .pairs import BUNDLED, Failure, Pair, PairList, cross_identity, read_pairs, same_identity
-from .report import Score, Summary, means_table, summarize
-from .run import PREDICTIONS, Evaluator, Prediction, Result, batches, evaluate
+from .markdown import means_table
+from .metric_specs import EXPRESSION, METRICS, Features, MetricSpec, Scorer
+from .pairs import BUNDLED, Failure, Pair, PairList, batches, person_of, read_pairs
+from .protocols import cross_identity, random_pairs, same_identity
+from .report import Score, Summary, summarize
+from .run import PREDICTIONS, Evaluator, Prediction, Result, evaluate
+from .variants import ABLATIONS
 
 __all__ = [
+    "ABLATIONS",
     "BUNDLED",
+    "EXPRESSION",
     "METRICS",
     "PREDICTIONS",
     "Clip",
@@ -26,15 +32,19 @@ __all__ = [
     "Score",
     "Scorer",
     "Summary",
+    "TransferScore",
     "batches",
     "cross_identity",
     "evaluate",
     "evaluate_to_folder",
     "list_clips",
     "means_table",
+    "person_of",
+    "random_pairs",
     "read_pairs",
     "same_identity",
     "summarize",
+    "summarize_transfer",
 ]
 
 __getattr__ = submodules(__name__)

@@ -5,7 +5,8 @@ They are made from what examples/ablation.py writes, a dict with these entries:
 - `options`: of the ablation; `machine`: on which it ran.
 - `rows`: `Row` as a dict, of all rows with results.
 - `runs`: a dict for each row and seed, with `row`, `seed`, `parameters`, `seconds`, `gate` (of the attention, or None),
-  `found` (share of frames with a value in every metric), and `scores`: for each metric a value for each test clip.
+  `found` (share of frames with a value in every metric), and `scores`: for each metric a value for each test clip;
+  those across identities, with the source as CSIM's target, have "cross_" before their names.
 - `copy`: scores of copying the source; `persons`: number of the person in each test clip; `pairs`: how many.
 """
 
@@ -21,7 +22,8 @@ from .metric_specs import METRICS
 __all__ = ["Difference", "Row", "difference", "fill_page", "table"]
 
 _BLOCK = re.compile(r"(<!-- tables -->\n).*(<!-- end -->)", re.DOTALL)
-_DIGITS = {"psnr": 2, "akd": 2}
+_DIGITS = {"psnr": 2, "akd": 2, "prmse": 2}
+_ACROSS = "cross_"  # before the names of metrics across identities
 
 
 class Row(NamedTuple):
@@ -139,7 +141,7 @@ def _left_out(found: Mapping[str, Any]) -> str:
     """Metrics in which some persons do not count."""
     persons = np.array(found["persons"])
     counts = {metric: len(set(persons[_counting(found, metric)])) for metric in found["copy"]}
-    few = [f"{metric.upper()} of {count}" for metric, count in counts.items() if count < len(set(persons))]
+    few = [f"{_title(metric)[:-2]} of {count}" for metric, count in counts.items() if count < len(set(persons))]
     return (
         f"{' and '.join(few)} persons: a clip counts where it has a value in every run and in copying. " if few else ""
     )
@@ -181,11 +183,13 @@ def _cell(found: Difference, metric: str) -> str:
 
 
 def _shown(value: float, metric: str, sign: str = "") -> str:
-    return f"{value:{sign}.{_DIGITS.get(metric, 4)}f}"
+    return f"{value:{sign}.{_DIGITS.get(metric.removeprefix(_ACROSS), 4)}f}"
 
 
 def _title(metric: str) -> str:
-    return f"{metric.upper()} {'↑' if METRICS[metric].higher else '↓'}"
+    name = metric.removeprefix(_ACROSS)
+    across = " across identities" if metric.startswith(_ACROSS) else ""
+    return f"{name.upper()}{across} {'↑' if METRICS[name].higher else '↓'}"
 
 
 def fill_page(page: str, found: Mapping[str, Any]) -> str:

@@ -14,12 +14,16 @@ from ..media.atomic import whole_file
 from ..media.video import Progress
 from ..metrics import FID
 from ..pretrained.fingerprint import fingerprint
-from .metric_specs import Extractor, Scorer
-from .pairs import PairList, unite_names
-from .report import Score, Summary, summarize, write_json, write_markdown
+from .expression import summarize_transfer
+from .markdown import write_markdown
+from .metric_specs import CSIMTarget, Extractor, Scorer
+from .pairs import PairList, batches, unite_names
+from .paper_tables import PaperTable
+from .report import Score, Summary, summarize, write_json
 from .results_log import ResultsLog, open_report
-from .run import PREDICTIONS, Evaluator, Mode, batches
+from .run import PREDICTIONS, Evaluator, Mode
 from .sheet import rank_pairs, write_sheet
+from .strangers import csim_of_strangers
 
 
 class Report(NamedTuple):
@@ -56,6 +60,9 @@ def evaluate_to_folder(
     protocol: str = "pairs",
     metrics: Sequence[str] = ("ssim", "psnr", "l1"),
     extractors: Mapping[str, Extractor] | None = None,
+    csim: CSIMTarget = "auto",
+    ablate: Sequence[str] = (),
+    table: PaperTable | None = None,
     mode: Mode = "auto",
     batch_size: int = 8,
     strict: bool = False,
@@ -77,6 +84,9 @@ def evaluate_to_folder(
         protocol: origin of the pairs, for the report.
         metrics: as in `evaluate`, and "fid", which needs all pairs in one process.
         extractors: as in `evaluate`.
+        csim: as in `evaluate`.
+        ablate: keys of `ABLATIONS`, whose rows are added.
+        table: table of the paper, to be written with the measured rows too.
         mode: as in `evaluate`.
         batch_size: as in `evaluate`.
         strict: raise the first error of a clip or pair instead of reporting it.
@@ -94,14 +104,16 @@ def evaluate_to_folder(
     if "fid" in metrics:
         _check_fid(metrics, world)
     pair_list = pair_list._replace(pairs=unite_names(pair_list.pairs, reader))
-    scorer = Scorer([metric for metric in metrics if metric != "fid"], extractors=extractors)
+    scorer = Scorer([metric for metric in metrics if metric != "fid"], extractors=extractors, csim=csim)
     names = [spec.name for spec in scorer.specs]
     fid = tuple(FID() for _ in PREDICTIONS) if "fid" in metrics else ()
-    evaluator = Evaluator(model, reader, scorer, mode=mode, strict=strict, fid=fid)
+    among = dict(pairs=pair_list.pairs, persons=pair_list.persons)
+    evaluator = Evaluator(model, reader, scorer, mode=mode, strict=strict, fid=fid, ablate=ablate, **among)  # type: ignore[arg-type]
     settings: dict[str, Any] = {"name": name, "protocol": protocol, "metrics": [*names, *(["fid"] if fid else [])]}
-    settings |= {"mode": mode, "batch_size": batch_size} | _describe(evaluator, pair_list, remarks or {})
+    settings |= {"mode": mode, "batch_size": batch_size, "csim": csim, "rows": list(evaluator.rows)}
+    settings |= _describe(evaluator, pair_list, remarks or {})
     open_report(output, settings)
-    log = ResultsLog(output, pair_list.pairs, names, shard=rank if world > 1 else None)
+    log = ResultsLog(output, pair_list.pairs, names, rows=evaluator.rows, shard=rank if world > 1 else None)
     if fid and len(log) and not (output / "fid.json").exists():
         raise ValueError(
             f"metric 'fid': cannot be resumed, expected an empty folder, "
@@ -112,7 +124,10 @@ def evaluate_to_folder(
         return Report(output, len(log), len(log.pairs), None)
     if fid and not (output / "fid.json").exists():
         _write_fid(output, fid)
-    return Report(output, len(log), len(log.pairs), _finish(output, settings, pair_list, log, evaluator, names))
+    summary = _finish(output, settings, pair_list, log, evaluator, names)
+    if table is not None:
+        table.write(output, settings, summary)
+    return Report(output, len(log), len(log.pairs), summary)
 
 
 def _describe(evaluator: Evaluator, pair_list: PairList, remarks: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +170,12 @@ def _finish(
 ) -> Summary:
     """Write the report from pairs.csv alone."""
     log.merge()
-    summary = summarize((row.result for row in log), names)
+    among: dict[str, Any] = dict(rows=evaluator.rows, persons=pair_list.persons)
+    summary = summarize((row.result for row in log), names, **among)
+    summary = summary._replace(transfer=summarize_transfer((row.result for row in log), names, **among))
+    if "csim" in names:
+        strangers = csim_of_strangers(pair_list, evaluator.reader, evaluator.scorer)
+        summary = summary._replace(strangers=strangers)
     if (output / "fid.json").exists():
         summary = summary._replace(scores=summary.scores + _read_fid(output, summary.pairs))
     write_json(output / "report.json", settings, summary, pair_list.failures)

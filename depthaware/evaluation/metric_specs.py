@@ -1,7 +1,7 @@
 """Metric specifications, and a scorer that extracts the features they need once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from .. import metrics
 Extractor = Callable[[Tensor], Tensor]
 """Images (B, 3, H, W) in [0, 1] -> features (B, ...), rows of NaN where no face was found."""
 
+CSIMTarget = Literal["auto", "source", "driving"]
 FEATURE_SIZE = 256  # side of the extractors' input in pixels, for every image size of the model
 
 
@@ -24,6 +25,7 @@ class MetricSpec(NamedTuple):
         kind: kind of the extractor of its inputs; None for the images themselves.
         needs_truth: True if it is defined only where the driving frame is the ground truth.
         to_source: True if the prediction is compared with the source where there is no ground truth.
+        is_value: True if it is a value of one image, from which the transfer of the expression is computed.
     """
 
     name: str
@@ -31,9 +33,12 @@ class MetricSpec(NamedTuple):
     kind: str | None = None
     needs_truth: bool = True
     to_source: bool = False
+    is_value: bool = False
 
 
-# In the order of the paper's tables.
+EXPRESSION = ("mouth_opening", "mouth_width", "eye_opening")
+"""Features of the expression, in the order of the extractor's; the metric "expression" stands for all three."""
+
 METRICS = {
     spec.name: spec
     for spec in (
@@ -48,6 +53,7 @@ METRICS = {
         MetricSpec("prmse", False, "pose", needs_truth=False),
         MetricSpec("aucon", True, "action-units", needs_truth=False),
         MetricSpec("jitter", False, "landmarks"),
+        *(MetricSpec(name, True, "expression", needs_truth=False, is_value=True) for name in EXPRESSION),
     )
 }
 """All metrics of single pairs, by name. FID, a metric of all pairs together, is not among them."""
@@ -75,19 +81,31 @@ class Scorer:
 
     Args:
         names: of the metrics, keys of `METRICS`.
-        extractors: by kind ("landmarks", "identity", "pose", "action-units"), one for each kind that these need.
+        extractors: by kind ("landmarks", "identity", "pose", "expression", "action-units"), one for each kind that
+            these need.
+        csim: image whose person CSIM compares with: "source", as in section 4.1 of the paper; "driving"; or "auto",
+            the driving frame where it is the ground truth, else the source.
 
     Raises:
         ValueError: if a metric is unknown or an extractor is missing.
     """
 
-    def __init__(self, names: Sequence[str], *, extractors: Mapping[str, Extractor] | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        extractors: Mapping[str, Extractor] | None = None,
+        csim: CSIMTarget = "auto",
+    ) -> None:
+        if csim not in ("auto", "source", "driving"):
+            raise ValueError(f"csim: expected 'auto', 'source' or 'driving', got {csim!r}")
         unknown = [name for name in names if name not in METRICS]
         if unknown or not names:
             found = repr(unknown[0]) if unknown else "none"
             raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, got {found}")
         self.specs = tuple(spec for spec in METRICS.values() if spec.name in names)
         given = extractors or {}
+        self.csim = csim
         for name, _, kind, *_ in self.specs:
             if kind and kind not in given:
                 raise ValueError(f"metric {name!r}: needs an extractor of {kind}, got none")
@@ -118,7 +136,7 @@ class Scorer:
         """
         columns = []
         for spec in self.specs:
-            target = source if spec.to_source and not truth else driving
+            target = source if spec.to_source and self._is_to_source(truth) else driving
             if truth or not spec.needs_truth:
                 column = self._compare(spec, prediction, target, sequence)
             else:
@@ -126,8 +144,13 @@ class Scorer:
             columns.append(column.cpu().double())  # some devices lack double precision
         return torch.stack(columns, dim=1)
 
+    def _is_to_source(self, truth: bool) -> bool:
+        return self.csim == "source" or (self.csim == "auto" and not truth)
+
     def _compare(self, spec: MetricSpec, prediction: Features, target: Features, sequence: bool) -> Tensor:
         p, t = (item.features[spec.kind] if spec.kind else item.images for item in (prediction, target))
+        if spec.is_value:
+            return p[:, EXPRESSION.index(spec.name)]
         if spec.name == "lpips":
             return self._lpips(p, t)
         if spec.name != "jitter":

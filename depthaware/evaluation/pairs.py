@@ -1,13 +1,13 @@
-"""Evaluation protocols and pair lists."""
+"""Pairs of source and driving frames, and lists of them."""
 
 import csv
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data.clip_reader import Clip, ClipReader
+from ..data.clip_reader import ClipReader
 
 _FOLDER = files("depthaware") / "assets" / "protocols"
 _COLUMNS = ("source_video", "source_frame", "driving_video", "driving_frame")
@@ -52,64 +52,23 @@ class Failure(NamedTuple):
 
 
 class PairList(NamedTuple):
-    """Pairs of a protocol, and the clips that gave none."""
+    """Pairs of a protocol, and the clips that gave none.
+
+    Attributes:
+        pairs: source and driving frames.
+        failures: clips without pairs.
+        persons: video -> person; `person_of` the name where a video is absent.
+    """
 
     pairs: list[Pair]
     failures: list[Failure]
+    persons: Mapping[str, str] = {}
 
 
-def same_identity(reader: ClipReader, clips: Sequence[Clip], *, every: int = 1) -> PairList:
-    """Reconstruction: the first frame of each clip, driven by every `every`-th of its later frames."""
-    lengths, failures = _lengths(reader, clips, smallest=2)
-    pairs = [Pair(name, 0, name, i) for name, frames in lengths.items() for i in _driving(frames, every)]
-    return PairList(pairs, failures)
-
-
-def cross_identity(
-    reader: ClipReader, clips: Sequence[Clip], *, every: int = 1, sources_per_clip: int = 1, seed: int = 0
-) -> PairList:
-    """Reenactment: each clip drives the first frame of clips of other identities.
-
-    Args:
-        reader: of the clips.
-        clips: names and identities.
-        every: use every n-th driving frame; the first is the reference of relative motion and left out.
-        sources_per_clip: number of sources that each clip drives.
-        seed: of the choice of sources; the same seed and clips give the same pairs.
-
-    Raises:
-        ValueError: if all clips are of one identity.
-    """
-    lengths, failures = _lengths(reader, clips, smallest=2)
-    rng, pairs = random.Random(seed), []
-    for name, identity in clips:
-        if name not in lengths:
-            continue
-        others = [clip.name for clip in clips if clip.identity != identity and clip.name in lengths]
-        if not others:
-            raise ValueError(f"cross-identity: expected clips of at least 2 identities, all are of {identity!r}")
-        for _ in range(min(sources_per_clip, len(others))):
-            # Only `random()` is guaranteed to give the same numbers in every version of Python.
-            source = others.pop(int(rng.random() * len(others)))
-            pairs += [Pair(source, 0, name, i) for i in _driving(lengths[name], every)]
-    return PairList(pairs, failures)
-
-
-def _lengths(reader: ClipReader, clips: Sequence[Clip], smallest: int) -> tuple[dict[str, int], list[Failure]]:
-    lengths, failures = {}, []
-    for name, _ in clips:
-        try:
-            lengths[name] = reader.count(name)
-            if lengths[name] < smallest:
-                raise ValueError(f"{reader.find(name)}: has {lengths.pop(name)} frame, expected at least {smallest}")
-        except (ValueError, OSError) as error:
-            failures.append(Failure(name, reader.reason(error)))
-    return lengths, failures
-
-
-def _driving(frames: int, every: int) -> range:
-    """Every `every`-th frame without the first; at least one."""
-    return range(min(every, frames - 1), frames, every)
+def person_of(video: str, persons: Mapping[str, str]) -> str:
+    """Find the person in a video: the one that is given, or, as in VoxCeleb, the part of its name before the ``#``."""
+    name = Path(video).name
+    return persons.get(video) or persons.get(Path(video).stem) or (name.partition("#")[0] if "#" in name else video)
 
 
 def read_pairs(name: str | Path) -> list[Pair]:
@@ -129,6 +88,20 @@ def read_pairs(name: str | Path) -> list[Pair]:
             return list(_parse(path, csv.reader(lines), with_initial))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: is not a CSV file ({error})") from error
+
+
+def check_videos(pairs: Sequence[Pair], reader: ClipReader, name: str) -> None:
+    """Raise ValueError if not one video of a list of that name is there."""
+    videos = list(dict.fromkeys(video for pair in pairs for video in (pair.source_video, pair.driving_video)))
+    for video in videos:
+        try:
+            reader.find(video)
+            return
+        except ValueError:
+            continue
+    raise ValueError(
+        f"data {str(reader.folder)!r}: has none of the {len(videos)} videos of {name}, such as {videos[0]}"
+    )
 
 
 def unite_names(pairs: Sequence[Pair], reader: ClipReader) -> list[Pair]:
@@ -160,3 +133,25 @@ def _parse(path: Path, lines: Iterator[list[str]], with_initial: bool) -> Iterat
         yield Pair(source, frames[0], driving, frames[1], frames[2] if initial and with_initial else 0)
     if number == 1:
         raise ValueError(f"{path}: has no pairs")
+
+
+def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
+    """Split pairs into batches with one common source or one source each, and with ground truth for all or none.
+
+    Returns:
+        Indices into `pairs`, each once.
+    """
+    if size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {size}")
+    singles: list[int] = []
+    for (_, truth), group in groupby(range(len(pairs)), key=lambda i: (pairs[i][:2], pairs[i].has_truth)):
+        same_source = list(group)
+        if singles and (len(singles) == size or pairs[singles[0]].has_truth != truth):
+            yield singles
+            singles = []
+        if len(same_source) == 1:
+            singles += same_source
+        else:
+            yield from (same_source[start : start + size] for start in range(0, len(same_source), size))
+    if singles:
+        yield singles

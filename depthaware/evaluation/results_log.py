@@ -72,12 +72,21 @@ class ResultsLog:
         folder: of the report.
         pairs: all pairs of all processes.
         metrics: names, in the order of the scores.
+        rows: names of the rows of each result.
         shard: number of this process if there are several, else None.
     """
 
-    def __init__(self, folder: Path, pairs: Sequence[Pair], metrics: Sequence[str], shard: int | None = None) -> None:
-        self.folder, self.pairs = folder, pairs
-        scores = [f"{prediction}_{metric}" for prediction in PREDICTIONS for metric in metrics]
+    def __init__(
+        self,
+        folder: Path,
+        pairs: Sequence[Pair],
+        metrics: Sequence[str],
+        *,
+        rows: Sequence[str] = PREDICTIONS,
+        shard: int | None = None,
+    ) -> None:
+        self.folder, self.pairs, self.rows = folder, pairs, rows
+        scores = [f"{row.replace(' ', '_')}_{metric}" for row in rows for metric in metrics]
         self.columns = ["pair", *Pair._fields, *scores, "failure"]
         self.path = folder / (PAIRS if shard is None else f"pairs.{shard}.csv")
         self._done: set[int] = set()
@@ -160,7 +169,7 @@ class ResultsLog:
             for number, line in enumerate(lines):
                 *values, failure = _cells(line)[1 + len(Pair._fields) :]
                 numbers = [float(value) if value else math.nan for value in values]
-                width = len(numbers) // len(PREDICTIONS)
+                width = len(numbers) // len(self.rows)
                 scores = tuple(tuple(numbers[start : start + width]) for start in range(0, len(numbers), width))
                 yield Row(number, Result(self.pairs[number], () if failure else scores, failure))
 

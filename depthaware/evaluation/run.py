@@ -1,7 +1,7 @@
-"""Batched scoring of pairs: the model, the copied source and the driving frame itself."""
+"""Batched scoring of pairs: the model, its variants, the copied source and the driving frame itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,8 +11,10 @@ from ..dagan import DaGAN, SourceEncoding
 from ..data.clip_reader import ClipReader
 from ..keypoints import transfer_motion
 from ..metrics import FID
-from .metric_specs import Extractor, Features, Scorer
-from .pairs import Pair, unite_names
+from .expression import COMPRESSED, compress
+from .metric_specs import CSIMTarget, Extractor, Features, Scorer
+from .pairs import Pair, batches, person_of, unite_names
+from .variants import other_sources, variant, variant_rows
 
 Mode = Literal["auto", "relative", "absolute"]
 PREDICTIONS = ("model", "copy", "perfect")
@@ -24,7 +26,8 @@ class Result(NamedTuple):
 
     Attributes:
         pair: source and driving frame.
-        scores: a row for each of `PREDICTIONS` with a score for each metric, NaN where undefined; empty on failure.
+        scores: a row for each of `PREDICTIONS`, or of `Evaluator.rows`, with a score for each metric, NaN where
+            undefined; empty on failure.
         failure: reason of the failure, or "".
     """
 
@@ -48,6 +51,7 @@ def evaluate(
     *,
     metrics: Sequence[str] = ("ssim", "psnr", "l1"),
     extractors: Mapping[str, Extractor] | None = None,
+    csim: CSIMTarget = "auto",
     mode: Mode = "auto",
     batch_size: int = 8,
     strict: bool = False,
@@ -60,6 +64,7 @@ def evaluate(
         reader: of the clips, with the model's image size.
         metrics: keys of `METRICS`.
         extractors: for the metrics of faces, see `Scorer`.
+        csim: image that CSIM compares with, see `Scorer`.
         mode: "absolute" or "relative" motion; "auto" is absolute where source and driving frame are of one video.
         batch_size: pairs per batch.
         strict: raise the first error of a pair instead of reporting it.
@@ -68,32 +73,10 @@ def evaluate(
         One result per pair, each clip under the first of its names; in another order than the pairs where single pairs
         stand between longer runs of one source.
     """
-    evaluator = Evaluator(model, reader, Scorer(metrics, extractors=extractors), mode=mode, strict=strict)
+    evaluator = Evaluator(model, reader, Scorer(metrics, extractors=extractors, csim=csim), mode=mode, strict=strict)
     pairs = unite_names(pairs, reader)
     for batch in batches(pairs, batch_size):
         yield from evaluator([pairs[i] for i in batch])
-
-
-def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
-    """Split pairs into batches with one common source or one source each, and with ground truth for all or none.
-
-    Returns:
-        Indices into `pairs`, each once.
-    """
-    if size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {size}")
-    singles: list[int] = []
-    for (_, truth), group in groupby(range(len(pairs)), key=lambda i: (pairs[i][:2], pairs[i].has_truth)):
-        same_source = list(group)
-        if singles and (len(singles) == size or pairs[singles[0]].has_truth != truth):
-            yield singles
-            singles = []
-        if len(same_source) == 1:
-            singles += same_source
-        else:
-            yield from (same_source[start : start + size] for start in range(0, len(same_source), size))
-    if singles:
-        yield singles
 
 
 class Evaluator:
@@ -106,6 +89,12 @@ class Evaluator:
         mode: as in `evaluate`.
         strict: as in `evaluate`.
         fid: metrics to update, one for each of `PREDICTIONS`.
+        ablate: keys of `ABLATIONS`, whose rows are scored too.
+        pairs: all pairs, from which "other disparity" takes its images.
+        persons: video -> person; `person_of` the name where a video is absent.
+
+    Attributes:
+        rows: names of the rows of each result: `PREDICTIONS`, the ablations, and `COMPRESSED` with expression.
     """
 
     def __init__(
@@ -117,12 +106,24 @@ class Evaluator:
         mode: Mode = "auto",
         strict: bool = False,
         fid: Sequence[FID] = (),
+        ablate: Sequence[str] = (),
+        pairs: Sequence[Pair] = (),
+        persons: Mapping[str, str] | None = None,
     ) -> None:
         if mode not in ("auto", "relative", "absolute"):
             raise ValueError(f"mode: expected 'auto', 'relative' or 'absolute', got {mode!r}")
         self.model, self.reader, self.scorer = model, reader, scorer
         self.mode, self.strict, self.fid = mode, strict, fid
-        self._source: tuple[list[tuple], SourceEncoding, Features] | None = None
+        self.variants = variant_rows(model, ablate)
+        self.rows = (*PREDICTIONS, *self.variants, *([COMPRESSED] if "expression" in scorer.extractors else []))
+        self._others: dict[str, tuple[str, int | str]] = {}
+        self._other_images: dict[str, Tensor] = {}
+        if "other disparity" in self.variants:
+            known = {pair.source_video: person_of(pair.source_video, persons or {}) for pair in pairs}
+            self._others = other_sources(pairs, known)
+        self._keys: list[tuple] | None = None
+        self._encodings: dict[str, SourceEncoding] = {}
+        self._features: Features | None = None
 
     @torch.inference_mode()
     def __call__(self, pairs: Sequence[Pair]) -> list[Result]:
@@ -148,7 +149,7 @@ class Evaluator:
         """Generate the images of one pair, without scores."""
         device = next(self.model.parameters()).device
         source, driving, initial = (image.to(device) for image in self._read(pair))
-        return Prediction(source, driving, self._generate([pair], self._encode([pair], source)[0], driving, initial))
+        return Prediction(source, driving, self._generate([pair], source, driving, initial))
 
     def _is_relative(self, pair: Pair) -> bool:
         return self.mode == "relative" or (self.mode == "auto" and not pair.has_truth)
@@ -156,36 +157,47 @@ class Evaluator:
     def _read(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
         """Source, driving and initial frame; the source stands in for the initial frame where motion is absolute."""
         source = self.reader.frame(pair.source_video, pair.source_frame)
+        if self._others and pair.source_video not in self._other_images:  # kept, as another clip would be opened for it
+            self._other_images[pair.source_video] = self.reader.frame(*self._others[pair.source_video])
         initial = self.reader.frame(pair.driving_video, pair.initial_frame) if self._is_relative(pair) else source
         return source, self.reader.frame(pair.driving_video, pair.driving_frame), initial
 
-    def _encode(self, pairs: Sequence[Pair], images: Tensor) -> tuple[SourceEncoding, Features]:
-        """Encoding and features of one common source, or of one source for each pair."""
+    def _keep_source(self, pairs: Sequence[Pair], images: Tensor) -> Tensor:
+        """Forget what was computed for other sources; returns one common source, or one source for each pair."""
         keys: list[tuple] = [pair[:2] for pair in pairs]
-        if len(set(keys)) == 1:
-            keys, images = keys[:1], images[:1]
-        if self._source is None or self._source[0] != keys:
-            self._source = keys, self.model.encode_source(images), self.scorer.extract_features(images)
-        return self._source[1:]
+        keys, images = (keys[:1], images[:1]) if len(set(keys)) == 1 else (keys, images)
+        if self._keys != keys:
+            self._keys, self._encodings, self._features = keys, {}, None
+        return images
 
-    def _generate(self, pairs: Sequence[Pair], source: SourceEncoding, driving: Tensor, initial: Tensor) -> Tensor:
-        keypoints = self.model.detect_keypoints(driving)
-        if self._is_relative(pairs[0]):
-            shared = len({(pair.driving_video, pair.initial_frame) for pair in pairs}) == 1
-            kp_initial = self.model.detect_keypoints(initial[:1] if shared else initial)
-            keypoints = transfer_motion(source.keypoints, keypoints, kp_initial)
-        return self.model.drive(source, keypoints)
+    def _generate(
+        self, pairs: Sequence[Pair], source: Tensor, driving: Tensor, initial: Tensor, row: str = "model"
+    ) -> Tensor:
+        """Predict with the model or one of its variants."""
+        source = self._keep_source(pairs, source)
+        other = self._other_disparity(pairs[: len(source)]) if row == "other disparity" else None
+        with variant(self.model, row, other):
+            if row not in self._encodings:
+                self._encodings[row] = self.model.encode_source(source)
+            encoding, keypoints = self._encodings[row], self.model.detect_keypoints(driving)
+            if self._is_relative(pairs[0]):
+                shared = len({(pair.driving_video, pair.initial_frame) for pair in pairs}) == 1
+                kp_initial = self.model.detect_keypoints(initial[:1] if shared else initial)
+                keypoints = transfer_motion(encoding.keypoints, keypoints, kp_initial)
+            return self.model.drive(encoding, keypoints)
+
+    def _other_disparity(self, pairs: Sequence[Pair]) -> Tensor:
+        images = torch.cat([self._other_images[pair.source_video] for pair in pairs])
+        assert self.model.depth_net is not None
+        return self.model.depth_net(images.to(next(self.model.parameters()).device), num_scales=1)[0]
 
     def _score(self, pairs: Sequence[Pair], source: Tensor, driving: Tensor, initial: Tensor) -> list[Result]:
-        encoding, source_features = self._encode(pairs, source)
-        prediction = self._generate(pairs, encoding, driving, initial)
-        finite = prediction.isfinite().flatten(1).all(1)
+        predictions = [self._generate(pairs, source, driving, initial, row) for row in ("model", *self.variants)]
+        finite = torch.stack([prediction.isfinite().flatten(1).all(1) for prediction in predictions]).all(0)
         if self.strict and not finite.all():
             raise ValueError(f"{_named(pairs[int(finite.int().argmin())])}: the prediction is not finite")
-        copied, perfect = source_features.expand(len(pairs)), self.scorer.extract_features(driving)
-        visible = prediction.masked_fill(~finite.view(-1, 1, 1, 1), 0)  # black: no face, so no jitter of its neighbors
-        compared = (self.scorer.extract_features(visible), copied, perfect)
-        flags = dict(truth=pairs[0].has_truth, sequence=_is_sequence(pairs))
+        compared = self._compared(pairs, predictions, finite, source, driving)
+        (_, copied, perfect), flags = compared[:3], dict(truth=pairs[0].has_truth, sequence=_is_sequence(pairs))
         scores = torch.stack([self.scorer.score(features, copied, perfect, **flags) for features in compared], dim=1)
         for fid, features in zip(self.fid, compared if finite.any() else (), strict=False):
             fid.update(features.images[finite], driving[finite])
@@ -193,6 +205,19 @@ class Evaluator:
             Result(pair, tuple(map(tuple, rows))) if ok else Result(pair, (), "the prediction is not finite")
             for pair, rows, ok in zip(pairs, scores.tolist(), finite.tolist(), strict=True)
         ]
+
+    def _compared(
+        self, pairs: Sequence[Pair], predictions: Sequence[Tensor], finite: Tensor, source: Tensor, driving: Tensor
+    ) -> list[Features]:
+        """Features of the images of all rows."""
+        broken = ~finite.view(-1, 1, 1, 1)  # drawn black: no face, so no jitter of its neighbors
+        model, *variants = (self.scorer.extract_features(image.masked_fill(broken, 0)) for image in predictions)
+        if self._features is None:
+            self._features = self.scorer.extract_features(self._keep_source(pairs, source))
+        rows = [model, self._features.expand(len(pairs)), self.scorer.extract_features(driving), *variants]
+        if COMPRESSED in self.rows:
+            rows.append(self.scorer.extract_features(compress(driving)))
+        return rows
 
 
 def _named(pair: Pair) -> str:

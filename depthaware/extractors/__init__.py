@@ -1,24 +1,35 @@
-"""Extractors of face features for the metrics: landmarks, identity, head pose and action units."""
+"""Extractors of face features for the metrics: landmarks, identity, head pose, expression and action units."""
 
 from collections.abc import Callable
 from typing import Literal, overload
 
 from .adapters import ArcFaceIdentity, FaceAlignmentLandmarks, FaceNetIdentity, PyFeatActionUnits, SixDRepNetPose
-from .dlib_faces import DlibIdentity, DlibLandmarks
+from .dlib_faces import DlibIdentity, DlibLandmarks, DlibMeanLandmarks
+from .expression import LandmarkExpression
 from .head_pose import LandmarkPose, rotation_from_landmarks
-from .protocols import ActionUnitDetector, FaceExtractor, HeadPoseEstimator, IdentityEmbedder, LandmarkDetector
+from .protocols import (
+    ActionUnitDetector,
+    ExpressionEstimator,
+    FaceExtractor,
+    HeadPoseEstimator,
+    IdentityEmbedder,
+    LandmarkDetector,
+)
 
 __all__ = [
     "ActionUnitDetector",
     "ArcFaceIdentity",
     "DlibIdentity",
     "DlibLandmarks",
+    "DlibMeanLandmarks",
+    "ExpressionEstimator",
     "FaceAlignmentLandmarks",
     "FaceExtractor",
     "FaceNetIdentity",
     "HeadPoseEstimator",
     "IdentityEmbedder",
     "LandmarkDetector",
+    "LandmarkExpression",
     "LandmarkPose",
     "PyFeatActionUnits",
     "SixDRepNetPose",
@@ -31,6 +42,7 @@ __all__ = [
 _EXTRACTORS: dict[str, dict[str, Callable[[str], FaceExtractor]]] = {
     "landmarks": {
         "dlib": lambda device: DlibLandmarks(),
+        "dlib-mean": lambda device: DlibMeanLandmarks(),
         "face-alignment": FaceAlignmentLandmarks,
     },
     "identity": {
@@ -43,6 +55,11 @@ _EXTRACTORS: dict[str, dict[str, Callable[[str], FaceExtractor]]] = {
         "face-alignment": lambda device: LandmarkPose(FaceAlignmentLandmarks(device)),
         "6drepnet": SixDRepNetPose,
     },
+    "expression": {
+        "dlib-mean": lambda device: LandmarkExpression(DlibMeanLandmarks()),
+        "dlib": lambda device: LandmarkExpression(DlibLandmarks()),
+        "face-alignment": lambda device: LandmarkExpression(FaceAlignmentLandmarks(device)),
+    },
     "action-units": {"py-feat": PyFeatActionUnits},
 }
 
@@ -54,6 +71,8 @@ def load(kind: Literal["identity"], name: str | None = None, device: str = "cpu"
 @overload
 def load(kind: Literal["pose"], name: str | None = None, device: str = "cpu") -> HeadPoseEstimator: ...
 @overload
+def load(kind: Literal["expression"], name: str | None = None, device: str = "cpu") -> ExpressionEstimator: ...
+@overload
 def load(kind: Literal["action-units"], name: str | None = None, device: str = "cpu") -> ActionUnitDetector: ...
 @overload
 def load(kind: str, name: str | None = None, device: str = "cpu") -> FaceExtractor: ...
@@ -63,7 +82,8 @@ def load(kind: str, name: str | None = None, device: str = "cpu") -> FaceExtract
     Args:
         kind: "landmarks" for a [`LandmarkDetector`][depthaware.extractors.LandmarkDetector], "identity" for an
             [`IdentityEmbedder`][depthaware.extractors.IdentityEmbedder], "pose" for a
-            [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator], "action-units" for an
+            [`HeadPoseEstimator`][depthaware.extractors.HeadPoseEstimator], "expression" for an
+            [`ExpressionEstimator`][depthaware.extractors.ExpressionEstimator], "action-units" for an
             [`ActionUnitDetector`][depthaware.extractors.ActionUnitDetector].
         name: one of `available(kind)`; by default the first, which works offline except for action units.
         device: of the network ("cpu", "cuda"); dlib runs on the CPU. Results are always on the CPU.

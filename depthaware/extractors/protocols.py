@@ -66,5 +66,21 @@ class ActionUnitDetector(Protocol):
     def __call__(self, images: Tensor) -> Tensor: ...
 
 
-FaceExtractor = LandmarkDetector | IdentityEmbedder | HeadPoseEstimator | ActionUnitDetector
+class ExpressionEstimator(Protocol):
+    """Opening of mouth and eyes.
+
+    Maps images (B, 3, H, W) in [0, 1] to (B, 3): [`mouth_opening`][depthaware.metrics.mouth_opening],
+    [`mouth_width`][depthaware.metrics.mouth_width] and [`eye_opening`][depthaware.metrics.eye_opening]; on the CPU, NaN
+    where no face is found.
+
+    Attributes:
+        name: library and model, for the report.
+    """
+
+    name: str
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+FaceExtractor = LandmarkDetector | IdentityEmbedder | HeadPoseEstimator | ActionUnitDetector | ExpressionEstimator
 """Any of the extractors."""

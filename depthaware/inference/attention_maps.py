@@ -1,7 +1,7 @@
 """Maps of the cross-modal attention: from a point of the face to what its depth makes the generator look at."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from ..dagan import DaGAN
+from ..faces.crop import face_crop, whole_image
 from ..faces.detector import BlazeFaceDetector
 from ..keypoints import transfer_motion
-from ..media.image import Fit, Image, fit_square, to_uint8
+from ..media.image import Fit, Image, to_uint8
 from ..motion import DenseMotion
 from ..warp import resize, warp
+from .animator import Animator
+from .options import AnimateOptions
+from .source import Source
 
 
 class AttentionMaps(NamedTuple):
@@ -30,7 +34,8 @@ class AttentionMaps(NamedTuple):
             each sums to 1 less the weight of features from beyond the source's border.
         on_result: float32 (Q, h, w), the weights at the positions of the warped feature, those of `result`; each sums
             to 1.
-        gate: factor of what the attention adds to the feature; near 0 the maps have no effect.
+        gate: factor of what the attention adds to the feature, near 0 the maps have no effect; 1 in the form of the
+            paper, where it replaces the feature.
     """
 
     source: Image
@@ -50,7 +55,7 @@ def attention_maps(
     points: Sequence[Sequence[float]] | npt.NDArray[np.floating],
     *,
     reference: Image | Tensor | None = None,
-    fit: Fit = "crop",
+    fit: Fit | Literal["face"] = "face",
 ) -> AttentionMaps:
     """Compute what the generator attends to from points of the source.
 
@@ -67,7 +72,7 @@ def attention_maps(
         points: Q pairs (x, y) in pixels of `source_image`, whose centers are integers.
         reference: driving frame with the pose of the source, from which the motion is relative as in `animate`; if
             None, the motion is absolute.
-        fit: how images become square, see `fit_square`.
+        fit: how images become square, as in `animate`.
 
     Raises:
         ValueError: if the model has no attention, or a point lies outside of what the model sees of the source.
@@ -78,24 +83,25 @@ def attention_maps(
     attention = model.generator.attention
     if attention is None:
         raise ValueError(f"attention: these weights have none, their configuration is {model.config}")
-    device = next(model.parameters()).device
-    source, driving = (fit_square(image, model.image_size, fit, device) for image in (source_image, driving_image))
-    places = _to_square(points, _size(source_image), model.image_size, fit)
-    encoding = model.encode_source(source)
-    kp_driving = model.detect_keypoints(driving)
+    animator = Animator(model, source_image, AnimateOptions(fit=fit, initial_frame=0, scenes=False))
+    images = [driving_image] if reference is None else [reference, driving_image]
+    squares = [frame.image for batch in animator.read(images) for frame in batch]
+    source, driving = animator.source_image, squares[-1]
+    places = _places(points, _size(source_image), animator.source)
+    encoding, kp_driving = model.encode_source(source), model.detect_keypoints(driving)
     if reference is not None:
-        kp_reference = model.detect_keypoints(fit_square(reference, model.image_size, fit, device))
-        kp_driving = transfer_motion(encoding.keypoints, kp_driving, kp_reference)
+        kp_driving = transfer_motion(encoding.keypoints, kp_driving, model.detect_keypoints(squares[0]))
     motion = model.estimate_motion(encoding, kp_driving)
     inputs: list[tuple[Tensor, Tensor]] = []
     with attention.register_forward_pre_hook(lambda _, args: inputs.append(args)):
         result = model.generator.decode(encoding.image, encoding.features, motion).prediction
     ((depth_feature, feature),) = inputs
-    queries = _queries(model, torch.as_tensor(places, device=device), motion, feature.shape[-2:])
+    queries = _queries(model, torch.as_tensor(places, device=source.device), motion, feature.shape[-2:])
     weights = attention.attention_map(depth_feature, feature, queries=queries)
-    images = to_uint8(torch.cat((source, driving, result)))
+    shown = to_uint8(torch.cat((source, driving, result)))
     on_source, on_result = torch.cat((_unwarp(model, weights, motion), weights)).cpu().numpy()
-    return AttentionMaps(images[0], images[1], images[2], places, on_source, on_result, attention.gate.item())
+    gate = 1.0 if attention.gate is None else attention.gate.item()
+    return AttentionMaps(shown[0], shown[1], shown[2], places, on_source, on_result, gate)
 
 
 def face_points(image: Image) -> npt.NDArray[np.float32]:
@@ -110,16 +116,13 @@ def face_points(image: Image) -> npt.NDArray[np.float32]:
     Raises:
         ValueError: if there is no face in the image.
     """
-    faces = BlazeFaceDetector()([image])[0]
+    faces = BlazeFaceDetector(all_sizes=True)([image])[0]
     if not faces:
         raise ValueError("points: found no face in the source, expected points x,y")
-    height, width = image.shape[:2]
-    margin = 0.08 * min(height, width)
-    left = (width - min(height, width)) // 2 + margin  # within the central square, which the model sees
-    right = width - 1 - left
-    center = faces[0].box[[0, 2]].mean()
-    corner = [left if center > width / 2 else right, (height - min(height, width)) // 2 + margin]
-    return np.vstack([faces[0].points[:4], corner]).astype(np.float32)
+    crop, (height, width) = whole_image(face_crop(faces[0]), image.shape), image.shape[:2]
+    (x, y), reach = crop.center, 0.42 * crop.side  # an upper corner of what the model sees, where there is more room
+    corner = [x - reach if x > width / 2 else x + reach, y - reach]
+    return np.vstack([faces[0].points[:4], np.clip(corner, 0, [width - 1, height - 1])]).astype(np.float32)
 
 
 def _size(image: Image | Tensor) -> tuple[int, int]:
@@ -127,11 +130,22 @@ def _size(image: Image | Tensor) -> tuple[int, int]:
     return height, width
 
 
-def _to_square(points: Any, size: tuple[int, int], side: int, fit: Fit) -> npt.NDArray[np.float32]:
-    """Move points from pixels of an image to those of the square that `fit_square` makes of it."""
+def _places(points: Any, size: tuple[int, int], source: Source) -> npt.NDArray[np.float32]:
+    """Move points from pixels of an image of that size to those of the model's input."""
     found = np.array(points, np.float32)
     if found.ndim != 2 or found.shape[1] != 2 or not len(found):
         raise ValueError(f"points: expected pairs (x, y), got an array {found.shape}")
+    if not source.crops:
+        return _to_square(found, size, source.size, "crop" if source.options.fit == "face" else source.options.fit)
+    places = source.crops[0].from_image(found, source.size).astype(np.float32)
+    for (x, y), place in zip(found, places, strict=True):
+        if not (np.all(place > -0.5) and np.all(place < source.size - 0.5)):
+            raise ValueError(f"point {x:g},{y:g}: expected one in the square around the face, which the model sees")
+    return places
+
+
+def _to_square(found: npt.NDArray[np.float32], size: tuple[int, int], side: int, fit: Fit) -> npt.NDArray[np.float32]:
+    """Move points as `fit_square` moves pixels."""
     height, width = size
     extent = np.array([width, height])
     seen = extent if fit == "stretch" else np.full(2, min(size) if fit == "crop" else max(size))

@@ -4,17 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..media.atomic import check_output
-from ..media.image import Fit, Image, fit_square, to_uint8
+from ..media.image import Fit, Image, to_uint8
 from ..media.panels import column, resize_image, row
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animation import animate
 from .depth_maps import gray_painter
-from .options import Mode, SupportsAnimation
+from .options import AnimateOptions, Mode, SupportsAnimation
+from .source import Source
 
 _SIDE = 160  # smallest side of a panel in pixels, so that its caption can be read
 
@@ -37,7 +38,7 @@ def compare(
     *,
     frames: Sequence[int] = (),
     mode: Mode = "relative",
-    fit: Fit = "crop",
+    fit: Fit | Literal["face"] = "face",
     depth: bool = False,
 ) -> Image:
     """Draw a sheet with a row for each pair and frame: source, driving frame, and the result of each model.
@@ -48,7 +49,7 @@ def compare(
         frames: numbers of the frames of each video, from 0; the middle one if empty.
         mode: of the motion under a video, see `animate`; relative is from its first frame. The motion of an image is
             absolute, since it has no earlier pose.
-        fit: how images become square, see `fit_square`.
+        fit: how images become square, as in `animate`.
         depth: show the disparity of source and driving frame too, of the first model that has a depth network; the
             nearest point of each image is white.
 
@@ -76,7 +77,7 @@ def compare_to_file(
     output: str | Path,
     *,
     mode: Mode = "relative",
-    fit: Fit = "crop",
+    fit: Fit | Literal["face"] = "face",
     depth: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> OutputInfo:
@@ -134,13 +135,13 @@ def _chosen(driving: Image | Video, frames: Sequence[int]) -> tuple[list[Image],
 
 
 def _rows(
-    models: Mapping[str, SupportsAnimation], source: Image, driving: Any, mode: Mode, fit: Fit, depth: bool
+    models: Mapping[str, SupportsAnimation], source: Image, driving: Any, mode: Mode, fit: Any, depth: bool
 ) -> Iterator[tuple[Fraction, list[Image]]]:
-    """Time and panels of each driving frame; the driving video is read once for all models."""
-    square = to_uint8(fit_square(source, _one_size(models), fit))[0]
-    streams = tee(driving, len(models))
+    """Time and panels of each driving frame; the driving video is read once for all models, but to track a face."""
+    square = to_uint8(Source(source, _one_size(models), AnimateOptions(fit=fit)).squares[:1])[0]
+    streams = [driving] * len(models) if fit == "face" else tee(driving, len(models))
     results = [
-        animate(model, source, stream, mode=mode, fit=fit, initial_frame=0)
+        animate(model, source, stream, mode=mode, fit=fit, initial_frame=0, scenes=False, paste=False)
         for model, stream in zip(models.values(), streams, strict=True)
     ]
     disparity = _disparity(models) if depth else None

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..dagan import DaGAN
+from ..depth import SelfSupDepthNet
 from ..faces.crop import Crop, face_crop
 from ..faces.detector import BlazeFaceDetector
 from ..faces.tracking import track_driving
@@ -30,11 +31,11 @@ DepthFit = Literal["whole", "face"]
 
 
 @torch.inference_mode()
-def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
+def estimate_disparity(model: DaGAN | SelfSupDepthNet, image: Image | Tensor) -> Tensor:
     """Estimate the disparity of images of any shape, at about the resolution that the model was trained on.
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         image: uint8 (H, W, 3), or floats (B, 3, H, W) in [0, 1].
 
     Returns:
@@ -43,7 +44,7 @@ def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
     Raises:
         ValueError: if the model has no depth network.
     """
-    depth_net = getattr(model, "depth_net", None)
+    depth_net = model if isinstance(model, SelfSupDepthNet) else getattr(model, "depth_net", None)
     if depth_net is None:
         raise ValueError(f"depth: these weights have no depth network, their configuration is {model.config}")
     device = next(model.parameters()).device
@@ -55,13 +56,13 @@ def estimate_disparity(model: DaGAN, image: Image | Tensor) -> Tensor:
     return F.interpolate(depth_net(small, num_scales=1)[0], pixels.shape[-2:], mode="bilinear")
 
 
-def gray_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
+def gray_painter(model: DaGAN | SelfSupDepthNet, reference: Image | Tensor) -> Callable[[Image | Tensor], Tensor]:
     """Make a function that maps images to gray disparity, bright = near.
 
     Black and white are the farthest and nearest point of the reference; a range per frame would flicker.
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         reference: the image itself or one like those that follow, see `estimate_disparity`.
 
     Returns:
@@ -71,14 +72,16 @@ def gray_painter(model: DaGAN, reference: Image | Tensor) -> Callable[[Image | T
     return _painter(model, float(low), float(high))
 
 
-def video_painter(model: DaGAN, images: Iterable[Image], count: int) -> Callable[[Image | Tensor], Tensor]:
+def video_painter(
+    model: DaGAN | SelfSupDepthNet, images: Iterable[Image], count: int
+) -> Callable[[Image | Tensor], Tensor]:
     """Make a `gray_painter` whose black and white fit a whole video.
 
     They are the percentiles 0.5 and 99.5 of up to 24 frames, evenly spaced. Frames without an image, as before a fade,
     are left out: those whose gray values deviate by less than 8 of 255.
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         images: the frames, uint8 (H, W, 3).
         count: their number.
     """
@@ -92,15 +95,15 @@ def video_painter(model: DaGAN, images: Iterable[Image], count: int) -> Callable
     return _painter(model, min(lows), max(highs))
 
 
-def _painter(model: DaGAN, low: float, high: float) -> Callable[[Image | Tensor], Tensor]:
+def _painter(model: DaGAN | SelfSupDepthNet, low: float, high: float) -> Callable[[Image | Tensor], Tensor]:
     return lambda image: ((estimate_disparity(model, image) - low) / max(high - low, 1e-6)).clamp(0, 1)
 
 
-def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
+def point_cloud(model: DaGAN | SelfSupDepthNet, image: Image) -> np.ndarray:
     """Backproject each pixel, with the focal length of a portrait lens: 1.6 times the longer side of the image.
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         image: uint8 (H, W, 3).
 
     Returns:
@@ -116,7 +119,7 @@ def point_cloud(model: DaGAN, image: Image) -> np.ndarray:
 
 
 def depth_to_file(
-    model: DaGAN,
+    model: DaGAN | SelfSupDepthNet,
     media: Image | Video,
     output: str | Path,
     *,
@@ -127,7 +130,7 @@ def depth_to_file(
     """Write the depth of an image (.png, 16-bit gray; .ply or .glb, a colored point cloud) or of a video (.mp4).
 
     Args:
-        model: any with a depth network.
+        model: a depth network, or any model with one.
         media: from `read_image` or `read_video`.
         output: path of the file; bright = near.
         compare: show the input beside its depth, of an image as 8-bit .png, .jpg or .webp.
@@ -153,7 +156,7 @@ def depth_to_file(
 
 
 def _depth_video(
-    model: DaGAN, video: Video, output: Path, compare: bool, fit: DepthFit, progress: Progress
+    model: DaGAN | SelfSupDepthNet, video: Video, output: Path, compare: bool, fit: DepthFit, progress: Progress
 ) -> OutputInfo:
     check_output(output, (".mp4",), others=(video.path,))
     crops = _video_crops(video) if fit == "face" else None

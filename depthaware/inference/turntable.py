@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from ..dagan import DaGAN
+from ..depth import SelfSupDepthNet
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES
 from ..media.image import Image, to_uint8
@@ -29,7 +30,11 @@ _DEEPEST = 2.0  # points farther than this multiple of the pivot are left out: w
 
 
 def turntable_to_file(
-    model: DaGAN, image: Image, output: str | Path, *, progress: Progress = lambda done, total: None
+    model: DaGAN | SelfSupDepthNet,
+    image: Image,
+    output: str | Path,
+    *,
+    progress: Progress = lambda done, total: None,
 ) -> OutputInfo:
     """Show the point cloud of an image from several sides, beside the image and its disparity, or in a video.
 

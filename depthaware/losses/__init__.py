@@ -1,4 +1,4 @@
-"""Training losses: pure functions without a weight, and thin Modules that hold the options and the paper's weight."""
+"""Training losses: pure functions without a weight, and thin Modules that hold the options and a weight."""
 
 from .adversarial import (
     FeatureMatchingLoss,
@@ -11,11 +11,14 @@ from .adversarial import (
 from .disparity import SmoothnessLoss, flip_consistency_loss, smoothness_loss
 from .equivariance import Equivariance, EquivarianceLoss, RandomTransform, equivariance_loss
 from .keypoint import KeypointDistanceLoss, keypoint_distance_loss
+from .objective import DaGANLoss, DaGANTerms, discriminator_loss
 from .perceptual import PerceptualLoss, VGG19Features, perceptual_loss
 from .photometric import ReprojectionLoss, photometric_error, reprojection_loss, ssim_map
 from .self_supervised import SelfSupDepthLoss, reproject, self_supervised_depth_loss
 
 __all__ = [
+    "DaGANLoss",
+    "DaGANTerms",
     "Equivariance",
     "EquivarianceLoss",
     "FeatureMatchingLoss",
@@ -28,6 +31,7 @@ __all__ = [
     "SelfSupDepthLoss",
     "SmoothnessLoss",
     "VGG19Features",
+    "discriminator_loss",
     "equivariance_loss",
     "feature_matching_loss",
     "flip_consistency_loss",

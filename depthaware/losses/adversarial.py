@@ -15,7 +15,7 @@ def lsgan_generator_loss(generated: DiscriminatorOutputs) -> Tensor:
         generated: the discriminator's outputs on generated images.
 
     Reference:
-        Mao et al. 2017, eq. 9; Hong et al. 2022, section 3.5.
+        Hong et al. 2022, sections 3.5 and A.1; Mao et al. 2017, eq. 9.
     """
     return torch.stack([(1 - prediction).square().mean() for prediction, _ in generated]).sum()
 
@@ -28,7 +28,7 @@ def lsgan_discriminator_loss(real: DiscriminatorOutputs, generated: Discriminato
         generated: its outputs on generated images, which the caller detaches from the generator.
 
     Reference:
-        Mao et al. 2017, eq. 9.
+        Hong et al. 2022, sections 3.5 and A.1; Mao et al. 2017, eq. 9.
     """
     generated_terms = [prediction.square().mean() for prediction, _ in generated]
     return lsgan_generator_loss(real) + torch.stack(generated_terms).sum()
@@ -42,7 +42,7 @@ def feature_matching_loss(real: DiscriminatorOutputs, generated: DiscriminatorOu
         generated: outputs on generated images.
 
     Reference:
-        Wang et al. 2018 (pix2pixHD), eq. 4.
+        Hong et al. 2022, sections 3.5 and A.1; Wang et al. 2018 (pix2pixHD), eq. 4.
     """
     terms = [
         (a.detach() - b).abs().mean()

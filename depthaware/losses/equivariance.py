@@ -107,7 +107,8 @@ def equivariance_loss(kp: KeypointPair, kp_transformed: KeypointPair, transform:
         ValueError: if the numbers of key points differ.
 
     Reference:
-        Siarohin et al. 2019, section 3.3, "Imposing Equivariance Constraint".
+        Hong et al. 2022, section A.1, eq. 12, the value part; Siarohin et al. 2019, section 3.3, "Imposing Equivariance
+        Constraint", both parts.
     """
     (value, jacobian), (value_transformed, jacobian_transformed) = kp, kp_transformed
     if value.shape != value_transformed.shape:

@@ -25,7 +25,7 @@ def keypoint_distance_loss(value: Tensor, *, threshold: float = 0.2, form: Keypo
         A scalar, the mean over the batch.
 
     Reference:
-        Hong et al. 2022, eq. 13.
+        Hong et al. 2022, section A.1, eq. 13.
     """
     if form not in ("hinge", "paper"):
         raise ValueError(f"form: expected 'hinge' or 'paper', got {form!r}")

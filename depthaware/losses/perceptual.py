@@ -25,7 +25,7 @@ def perceptual_loss(prediction: Tensor, target: Tensor, features: Callable[[Tens
         ValueError: if the shapes differ.
 
     Reference:
-        Johnson et al. 2016; Hong et al. 2022, section 3.5.
+        Hong et al. 2022, sections 3.5 and A.1; Johnson et al. 2016.
     """
     if prediction.shape != target.shape:
         raise ValueError(f"expected images of one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}")
@@ -49,7 +49,7 @@ class PerceptualLoss(nn.Module):
         scales: of the image pyramid, each 1, 1/2, 1/4, ...; VGG-19 needs 16 pixels at the smallest.
 
     Reference:
-        Siarohin et al. 2019, eq. 8.
+        Hong et al. 2022, section A.1, eq. 11; Siarohin et al. 2019, eq. 8.
     """
 
     def __init__(

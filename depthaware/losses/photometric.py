@@ -51,7 +51,7 @@ def photometric_error(prediction: Tensor, target: Tensor, *, alpha: float = 0.8)
         ValueError: if the shapes differ, which would broadcast silently.
 
     Reference:
-        Hong et al. 2022, section 3.1; Godard et al. 2019, eq. 2.
+        Hong et al. 2022, section 3.2, eq. 5; Godard et al. 2019, section 3.
     """
     if prediction.shape != target.shape:
         raise ValueError(f"expected images of one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}")

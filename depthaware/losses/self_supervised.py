@@ -22,8 +22,11 @@ def reproject(
         disparity: (B, 1, H, W) in (0, 1), of the target.
         T: (B, 4, 4), from the target's camera to the neighbor's.
         K: (B, 3, 3) in pixels.
-        min_depth: see `geometry.disparity_to_depth`.
+        min_depth: see `geometry.disparity_to_depth`; 0.1 to 100 are the values of Godard et al.
         max_depth: likewise.
+
+    Reference:
+        Hong et al. 2022, section 3.2, eq. 3 and 4.
     """
     depth = disparity_to_depth(disparity, min_depth=min_depth, max_depth=max_depth)
     # "border": black outside of the neighbor would count as a wrong depth.
@@ -59,13 +62,14 @@ def self_supervised_depth_loss(
         smoothness: weight of the smoothness at the finest scale; halves from scale to scale.
         automask: drop static pixels, see `reprojection_loss`.
         num_image_scales: number of image sizes, each half the one before, whose errors are added up. The gradient of
-            a color difference reaches no further than the width of an edge, which is wider in small images. 1 in the
-            paper.
+            a color difference reaches no further than the width of an edge, which is wider in small images. 1 with
+            Godard et al.
         min_depth: see `geometry.disparity_to_depth`.
         max_depth: likewise.
 
     Reference:
-        Hong et al. 2022, section 3.1; Godard et al. 2019, section 3.
+        Hong et al. 2022, section 3.2, eq. 3 to 5, with one neighbor; Godard et al. 2019, section 3, for the best of
+        several neighbors, the auto-mask, the smoothness and the scales, which the former does not mention.
     """
     if num_image_scales < 1:
         raise ValueError(f"num_image_scales: expected at least 1, got {num_image_scales}")

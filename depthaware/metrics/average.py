@@ -1,7 +1,7 @@
 """Aggregation of values: a streaming mean that counts missing values, and its bootstrap interval."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,12 @@ class Average:
 
 
 def bootstrap_interval(
-    values: Tensor | Sequence[float], *, level: float = 0.95, draws: int = 2000, seed: int = 0
+    values: Tensor | Sequence[float],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean over videos, resampled with replacement.
 
@@ -61,6 +66,8 @@ def bootstrap_interval(
 
     Args:
         values: (N,), one value per video; NaN is left out.
+        groups: person in each video. Persons are then resampled with all of their videos, of which two are more alike
+            than those of two persons; by default each video is a group of its own.
         level: fraction of the resampled means between the ends, in (0, 1).
         draws: number of resamplings, at least 1.
         seed: of the resampling; the same values and seed give the same interval.
@@ -69,18 +76,27 @@ def bootstrap_interval(
         Lower and upper end, in the unit of the values; NaN both if there is no value.
 
     Raises:
-        ValueError: if `level` is not in (0, 1) or `draws` not positive.
+        ValueError: if `level` is not in (0, 1), `draws` not positive, or there are more or fewer groups than values.
 
     Reference:
         Efron and Tibshirani 1993, chapter 13.
     """
     if not 0 < level < 1 or draws < 1:
         raise ValueError(f"expected a level in (0, 1) and at least one draw, got {level} and {draws}")
-    kept = np.asarray(values, dtype=np.float64).ravel()
-    kept = kept[~np.isnan(kept)]
-    if not kept.size:
+    numbers = np.asarray(values, dtype=np.float64).ravel().tolist()
+    names = range(len(numbers)) if groups is None else groups
+    if len(names) != len(numbers):
+        raise ValueError(f"groups: expected one for each of {len(numbers)} values, got {len(names)}")
+    members: dict[Hashable, list[float]] = {}
+    for name, value in zip(names, numbers, strict=True):
+        if not math.isnan(value):
+            members.setdefault(name, []).append(value)
+    if not members:
         return math.nan, math.nan
+    sums = np.array([sum(member) for member in members.values()])
+    counts = np.array([len(member) for member in members.values()])
     random = np.random.default_rng(seed)
-    means = np.sort([kept[random.integers(kept.size, size=kept.size)].mean() for _ in range(draws)])
+    drawn = (random.integers(len(sums), size=len(sums)) for _ in range(draws))
+    means = np.sort([sums[chosen].sum() / counts[chosen].sum() for chosen in drawn])
     tail = int(draws * (1 - level) / 2)
     return float(means[tail]), float(means[draws - 1 - tail])

@@ -223,4 +223,4 @@ def _per_sample(
             values.append(metric(p * _median_ratio(p, t) if scale else p, t))
         else:
             values.append(p.new_tensor(torch.nan))
-    return torch.stack(values)
+    return torch.stack(values) if values else prediction.new_empty(0)

@@ -153,6 +153,7 @@ def _model_options(tensors: Tensors, path: str | Path) -> dict[str, Any]:
     options = {
         "num_keypoints": _same("number of key points", counts[0], counts[1] - 1, path),
         "keypoint_input": {1: "depth", 3: "rgb", 4: "rgbd"}[channels],
+        "estimate_jacobian": _count(tensors, "kp_detector.jacobian.") > 0,
         "attention": _attention(tensors),
         "decoder": "spade" if spade else "plain",
         "detector_block_expansion": kp[0],

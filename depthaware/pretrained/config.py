@@ -26,13 +26,18 @@ def with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def records_options(init: Callable[Concatenate[Any, Options], None]) -> Callable[Concatenate[Any, Options], None]:
-    """Decorate a keyword-only ``__init__`` so that it leaves all its options, JSON-able, in ``self.config``."""
-    defaults = {name: parameter.default for name, parameter in list(inspect.signature(init).parameters.items())[1:]}
+    """Decorate an ``__init__`` so that it leaves its options, JSON-able, in ``self.config``.
+
+    `pretrained` is left out: it says where training starts, and loaded weights are not to be downloaded again.
+    """
+    signature = inspect.signature(init)
 
     @functools.wraps(init)
     def recording(self: Any, *args: Options.args, **options: Options.kwargs) -> None:
         init(self, *args, **options)
-        values = defaults | options
+        bound = signature.bind(self, *args, **options)
+        bound.apply_defaults()
+        values = {name: value for name, value in bound.arguments.items() if name not in ("self", "pretrained")}
         self.config = {name: [*value] if isinstance(value, tuple | list) else value for name, value in values.items()}
 
     return recording

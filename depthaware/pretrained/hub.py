@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..media.atomic import whole_folder
 from .config import with_current_names
 from .downloads import check_safetensors
-from .locate import CARD, CONFIG, WEIGHTS, find, hub_error
+from .locate import CARD, CLASS, CONFIG, WEIGHTS, find, hub_error
 
 Model = TypeVar("Model", bound=Any)
 _BARE_CARD = """---
@@ -24,9 +24,25 @@ license: other
 tags: [talking-head, image-animation, depth]
 ---
 
-# A depthaware model
+# A {name} of depthaware
 
-Load it with `DaGAN.from_pretrained`. Its training data, license and measured quality were not recorded on saving.
+Load it with `{name}.from_pretrained`. Its training data, license and measured quality were not recorded on saving.
+"""
+
+_PART_CARD = """---
+library_name: depthaware
+license: other
+license_name: that-of-the-whole-model
+tags: [talking-head]
+---
+
+# The {name} of {origin}
+
+Load it with `{name}.from_pretrained`. It was taken out of a `DaGAN`, whose license and training data are its own:
+
+````text
+{card}
+````
 """
 
 _CONVERTED_CARD = """---
@@ -51,17 +67,57 @@ def converted_card(name: str, config: dict[str, Any]) -> str:
     return _CONVERTED_CARD.format(name=name, tag=", depth", depth=f" and its depth network ({config['depth_encoder']})")
 
 
-def load(model_class: type[Model], name: str | Path, revision: str | None = None) -> Model:
-    """Build a model from a folder of weights, in eval mode, with its card in `model.card`."""
+class Part(NamedTuple):
+    """Place of a network in a `DaGAN`.
+
+    Attributes:
+        kind: name of the class, kept in config.json.
+        name: of the attribute, with which the names of its tensors begin.
+        words: its name in an error.
+        options: names of its options in the config of a `DaGAN`, and its own.
+    """
+
+    kind: str
+    name: str
+    words: str
+    options: dict[str, str]
+
+
+def load(model_class: type[Model], name: str | Path, revision: str | None = None, part: Part | None = None) -> Model:
+    """Build a model from a folder of weights, in eval mode, with its card in `model.card`.
+
+    Args:
+        model_class: `DaGAN`, or the class of one of its networks.
+        name: of the weights.
+        revision: of Hub weights.
+        part: lets the network be taken out of a `DaGAN`.
+    """
     folder = find(name, revision=revision)
     options = with_current_names(read_config(folder))
+    wanted, found = part.kind if part else "DaGAN", options.pop(CLASS, "DaGAN")
+    if found != wanted and (part is None or found != "DaGAN"):
+        raise ValueError(f"{folder}: expected weights of {wanted}{' or DaGAN' if part else ''}, found those of {found}")
+    tensors = read_tensors(folder)
+    if part is not None and found == "DaGAN":
+        prefix = f"{part.name}."
+        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        options = {own: options[name] for name, own in part.options.items() if name in options}
+        if not tensors:
+            raise ValueError(f"{folder}: expected weights of {wanted} or of a DaGAN with one, found no {part.words}")
     try:
         model = model_class(**options)
     except Exception as error:  # whatever an impossible value breaks first
         raise ValueError(f"{folder / CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
-    load_weights(model, folder)
+    fill(model, tensors, str(folder / WEIGHTS))
     model.card = read_card(folder)
+    if part is not None and found == "DaGAN" and model.card:
+        model.card = _PART_CARD.format(name=wanted, origin=folder.name, card=model.card.strip())
     return model.eval()
+
+
+def named_config(model: Any, part: Part) -> dict[str, Any]:
+    """Config of one network of a `DaGAN`, with the name of its class, without which it would count as a `DaGAN`'s."""
+    return {CLASS: part.kind, **model.config}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -86,20 +142,19 @@ def read_card(folder: Path) -> str | None:
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model` from model.safetensors, strictly: every tensor there, of its shape, finite, and none left over."""
-    path = folder / WEIGHTS
+    fill(model, read_tensors(folder), str(folder / WEIGHTS))
+
+
+def read_tensors(folder: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
+    """Read model.safetensors, or another file of its kind."""
+    path = folder / file
     if not path.is_file():
-        raise ValueError(f"{folder}: expected {CONFIG} and {WEIGHTS}, found no {WEIGHTS}")
-    load_tensors(model, path)
-
-
-def load_tensors(model: nn.Module, path: Path) -> None:
-    """Fill `model` from a safetensors file, strictly."""
+        raise ValueError(f"{folder}: expected {CONFIG} and {file}, found no {file}")
     check_safetensors(path)
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-    fill(model, tensors, str(path))
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
@@ -139,7 +194,7 @@ def save(
             # Not save_file, whose files are readable by their owner only.
             (part / WEIGHTS).write_bytes(serialize(tensors, metadata={"format": "pt"}))
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            (part / CARD).write_text(card or _BARE_CARD, encoding="utf-8")
+            (part / CARD).write_text(card or _BARE_CARD.format(name=config.get(CLASS, "DaGAN")), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights cannot be written ({error})") from error
 

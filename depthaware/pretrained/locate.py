@@ -1,11 +1,14 @@
 """Weights by name: bundled, in a folder, or on the Hugging Face Hub. Needs no PyTorch, so that names fail early."""
 
+import json
+import os
 import warnings
 from pathlib import Path
 
 from .downloads import no_folder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CLASS = "class"  # key of config.json for the name of the class; absent for a DaGAN
 _SUFFIXES = (".pth", ".tar", ".pt", ".ckpt", ".bin", ".onnx", ".zip", ".safetensors")  # no Hub id ends so
 _BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
 
@@ -13,6 +16,37 @@ _BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
 def bundled() -> list[str]:
     """Names of the weights bundled with the package."""
     return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{CONFIG}"))
+
+
+def list_models() -> list[str]:
+    """List the weights that `from_pretrained` loads without a download; needs no PyTorch.
+
+    Returns:
+        Names of the bundled weights, then the Hub ids of depthaware's weights in the local cache of the Hub's client,
+        models as well as single networks of them.
+    """
+    return [*bundled(), *(repo_id for repo_id, folder in _cached() if is_ours(folder))]
+
+
+def is_ours(folder: Path) -> bool:
+    """Tell whether a folder holds weights of depthaware, by the keys of its config.json."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    known = isinstance(config, dict) and (CLASS in config or {"num_keypoints", "keypoint_input"} <= config.keys())
+    return known and (folder / WEIGHTS).is_file()
+
+
+def _cached() -> list[tuple[str, Path]]:
+    """Hub ids of models in the cache, sorted, with the folder of their newest revision."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    newest = []
+    for repository in sorted(Path(HF_HUB_CACHE).glob("models--*--*")):
+        revisions = sorted((repository / "snapshots").glob("*"), key=os.path.getmtime)
+        newest += [(repository.name.removeprefix("models--").replace("--", "/", 1), path) for path in revisions[-1:]]
+    return newest
 
 
 def find(name: str | Path, *, revision: str | None = None) -> Path:

@@ -49,7 +49,7 @@ def retrofit(
         ValueError: if the networks do not have the structure of FOMM's.
 
     Reference:
-        Hong et al. 2022, table 3.
+        Hong et al. 2022, section 4.4, Table 4.
     """
     check_bare(kp_detector=kp_detector, generator=generator)
     plans = _rgbd(kp_detector) if fdn else NOTHING, _attention(generator) if cam else NOTHING

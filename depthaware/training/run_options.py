@@ -63,6 +63,8 @@ _RANGES: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
     ("clip cache_gb min_motion workers hold_out detector_images", "at least 0", lambda x: x >= 0),
     ("focal near far", "more than 0", lambda x: x > 0),
     ("ema", "at least 0 and less than 1", lambda x: 0 <= x < 1),
+    ("alpha", "at least 0 and at most 1", lambda x: 0 <= x <= 1),
+    ("neighbors", "1 or 2", lambda x: x in (1, 2)),
 )
 
 

@@ -1,10 +1,9 @@
 """Stage 2: networks and losses of key points, motion and generator, with the depth network of stage 1 frozen.
 
-Reference: Hong et al. 2022, sections 3.2 to 3.5.
+Reference: Hong et al. 2022, sections 3.3, 3.4, 3.5 and 4.2.
 """
 
 import copy
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,25 +14,16 @@ from torch import Tensor, nn
 from ..dagan import DaGAN, DaGANOutput
 from ..discriminator import MultiScaleDiscriminator
 from ..keypoints import Keypoints
-from ..losses import (
-    PerceptualLoss,
-    RandomTransform,
-    equivariance_loss,
-    feature_matching_loss,
-    keypoint_distance_loss,
-    lsgan_discriminator_loss,
-    lsgan_generator_loss,
-    photometric_error,
-)
+from ..losses import DaGANLoss, RandomTransform, photometric_error
 from .optimizer import trainable
-from .stage1 import load_network
+from .stage1 import load_depth_net
 
 
 class NetworkSize(NamedTuple):
     """Size of the networks of stage 2.
 
     Attributes:
-        model: options of `DaGAN` that differ from its defaults, which are the paper's.
+        model: options of `DaGAN` that differ from its defaults, the sizes of the released weights.
         discriminator_width: channels of the discriminator's first block; the last has 8 times as many.
     """
 
@@ -63,7 +53,7 @@ _MINI = _TINY | {
     "num_down_blocks": 2,
     "num_bottleneck_blocks": 2,
 }
-# Those of ablations (with the depth network of "tiny"), of dagan-tiny, and of the paper.
+# Those of ablations (with the depth network of "tiny"), of dagan-tiny, and of the released weights.
 NETWORKS = {"mini": NetworkSize(_MINI, 8), "tiny": NetworkSize(_TINY, 16), "paper": NetworkSize({}, 64)}
 
 
@@ -80,25 +70,19 @@ def new_model(network: str, *, size: int, motion_size: int, **options: Any) -> D
     return DaGAN(**{**NETWORKS[network].model, **size_options, **options})
 
 
-def load_depth(model: DaGAN, folder: Path, flag: str = "--depth ") -> None:
+def load_depth(model: DaGAN, name: str | Path, flag: str = "--depth ") -> None:
     """Load the depth network of stage 1, and the range of depth that it was trained for.
 
     Args:
         model: with a depth network.
-        folder: of train_depth.py.
-        flag: that named the folder, for the error message.
+        name: folder of train_depth.py, or of any weights with a depth network, or a bundled name.
+        flag: that named it, for the error message.
 
     Raises:
         ValueError: if there is no such network, or it does not fit.
     """
     assert model.depth_net is not None
-    load_network(model.depth_net, folder / "depth.safetensors", flag)
-    try:
-        stage1 = json.loads((folder / "options.json").read_text())
-        model.config["depth_range"] = [stage1["near"], stage1["far"]]
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        expected = "expected a folder of train_depth.py, found no options.json with near and far"
-        raise ValueError(f"{flag}{folder}: {expected}") from error
+    model.config["depth_range"] = model.depth_net.config["depth_range"] = load_depth_net(model.depth_net, name, flag)
 
 
 def freeze_depth(model: DaGAN) -> None:
@@ -132,7 +116,7 @@ def new_discriminator(network: str, num_keypoints: int) -> MultiScaleDiscriminat
 
 
 def adam(network: nn.Module) -> torch.optim.Adam:
-    """The paper's optimizer; the learning rate is set at each step."""
+    """The optimizer of FOMM and of the released code; the learning rate is set at each step."""
     return torch.optim.Adam(trainable(network), betas=(0.5, 0.999), fused=True)
 
 
@@ -153,34 +137,18 @@ def random_transform(seed: int, images: int, batch: int, rows: slice, device: to
     return RandomTransform(affine[rows], centers, weights[rows])
 
 
-def generator_losses(
-    out: DaGANOutput,
-    driving: Tensor,
-    kp_transformed: Keypoints,
-    transform: RandomTransform,
-    *,
-    equivariance: float = 10.0,
-    keypoint_distance: float = 10.0,
-    pyramid: float = 0.0,
-    deformed: float = 0.0,
+def substitute_losses(
+    out: DaGANOutput, driving: Tensor, *, pyramid: float = 0.0, deformed: float = 0.0
 ) -> dict[str, Tensor]:
-    """Weighted loss terms that need no further network.
+    """Weighted terms beside `DaGANLoss` that need no trained network; neither is in the paper.
 
     Args:
         out: of the model.
         driving: (B, 3, H, W) in [0, 1].
-        kp_transformed: key points of the driving frame under `transform`.
-        transform: of the driving frame.
-        equivariance: weight; of the key points and of their Jacobians.
-        keypoint_distance: weight.
         pyramid: weight of `pyramid_error` of the result; no such term if 0.
         deformed: weight of `pyramid_error` of the source under the motion alone; no such term if 0.
     """
-    error = equivariance_loss(out.kp_driving, kp_transformed, transform)
-    terms = {
-        "equivariance": equivariance * (error.value + error.jacobian),
-        "keypoint_distance": keypoint_distance * keypoint_distance_loss(out.kp_driving.value),
-    }
+    terms = {}
     if pyramid:
         terms["pyramid"] = pyramid * pyramid_error(out.prediction, driving)
     if deformed:
@@ -189,7 +157,7 @@ def generator_losses(
 
 
 def pyramid_error(prediction: Tensor, target: Tensor, num_scales: int = 4) -> Tensor:
-    """Mean of SSIM and L1 at full, 1/2, 1/4, ... size; a substitute for the perceptual loss. Not of the paper."""
+    """Mean of SSIM and L1 at full, 1/2, 1/4, ... size; a substitute for the perceptual loss."""
     error = photometric_error(prediction, target, alpha=0.5).mean()
     for _ in range(num_scales - 1):
         prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
@@ -197,45 +165,7 @@ def pyramid_error(prediction: Tensor, target: Tensor, num_scales: int = 4) -> Te
     return error / num_scales
 
 
-def perceptual_pyramid(features: nn.Module, size: int, weight: float) -> PerceptualLoss:
-    """The perceptual loss at 1, 1/2, 1/4, 1/8 of the size, without sizes below 16 pixels, VGG-19's smallest input."""
+def new_objective(features: nn.Module | None, size: int, **weights: float) -> DaGANLoss:
+    """A `DaGANLoss` of its own copy of the features, without scales below 16 pixels, VGG-19's smallest input."""
     scales = [scale for scale in (1.0, 0.5, 0.25, 0.125) if scale * size >= 16]
-    return PerceptualLoss(copy.deepcopy(features), weight=weight, scales=scales)
-
-
-def adversarial_losses(
-    discriminator: MultiScaleDiscriminator,
-    out: DaGANOutput,
-    driving: Tensor,
-    *,
-    adversarial: float = 1.0,
-    feature_matching: float = 10.0,
-) -> dict[str, Tensor]:
-    """The generator's weighted loss terms.
-
-    Args:
-        discriminator: not wrapped for distributed training, as it gets no gradients from these terms.
-        out: of the model.
-        driving: (B, 3, H, W) in [0, 1].
-        adversarial: weight.
-        feature_matching: weight.
-    """
-    discriminator.requires_grad_(False)
-    kp = Keypoints(out.kp_driving.value.detach())
-    generated = discriminator(out.prediction, kp)
-    with torch.no_grad():
-        real = discriminator(driving, kp)
-    discriminator.requires_grad_(True)
-    return {
-        "adversarial": adversarial * lsgan_generator_loss(generated),
-        "feature_matching": feature_matching * feature_matching_loss(real, generated),
-    }
-
-
-def discriminator_loss(discriminator: nn.Module, out: DaGANOutput, driving: Tensor) -> Tensor:
-    """The discriminator's loss, in one forward pass over generated and real images for DistributedDataParallel."""
-    images = torch.cat((out.prediction.detach(), driving))
-    scales = discriminator(images, Keypoints(out.kp_driving.value.detach().repeat(2, 1, 1)))
-    count = len(driving)
-    generated: list[tuple[Tensor, list[Tensor]]] = [(prediction[:count], []) for prediction, _ in scales]
-    return lsgan_discriminator_loss([(prediction[count:], []) for prediction, _ in scales], generated)
+    return DaGANLoss(copy.deepcopy(features), scales=scales, **weights)

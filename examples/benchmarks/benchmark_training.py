@@ -9,17 +9,15 @@ import torch
 from torch import Tensor
 
 from depthaware import DaGAN
-from depthaware.losses import self_supervised_depth_loss
+from depthaware.losses import DaGANLoss, discriminator_loss, self_supervised_depth_loss
 from depthaware.training.stage1 import DepthStep, split_pose
 from depthaware.training.stage2 import (
     GeneratorStep,
     adam,
-    adversarial_losses,
-    discriminator_loss,
     freeze_depth,
-    generator_losses,
     new_discriminator,
     random_transform,
+    substitute_losses,
 )
 
 Loss = tuple[Tensor, Callable[[], None]]  # and the step of the discriminator, taken after the backward pass
@@ -96,8 +94,8 @@ def stage2(device: str, batch: int) -> tuple[list[torch.nn.Module], Callable[[],
     def loss() -> Loss:
         transform = random_transform(0, 0, batch, slice(None), source.device)
         out, kp_transformed = network(source, driving, transform.warp_image(driving))
-        terms = generator_losses(out, driving, kp_transformed, transform, pyramid=100.0, deformed=50.0)
-        terms |= adversarial_losses(discriminator, out, driving)
+        terms = substitute_losses(out, driving, pyramid=100.0, deformed=50.0)
+        terms |= DaGANLoss()(out, driving, kp_transformed, transform, discriminator).present()
 
         def train_discriminator() -> None:
             optimizer.zero_grad()

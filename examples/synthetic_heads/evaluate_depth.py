@@ -2,12 +2,11 @@
 
     python examples/synthetic_heads/evaluate_depth.py --data heads --weights runs/depth
 
-WEIGHTS is the output folder of train_depth.py, or any DaGAN weights with a depth network. Two baselines that do not use
+WEIGHTS is the output folder of train_depth.py, or any weights with a depth network. Two baselines that do not use
 the image are listed beside it: constant depth, and the mean head of the train split.
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
-from depthaware import DaGAN, metrics
+from depthaware import SelfSupDepthNet, metrics
 from depthaware.data import read_clip
-from depthaware.depth import SelfSupDepthNet
 from depthaware.geometry import disparity_to_depth
 from depthaware.media.image import to_uint8, write_image
 from depthaware.training.options import option, run_recipe
-from depthaware.training.stage1 import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -90,36 +86,13 @@ def read_truth(data: Path, split: str, every: int = 1) -> Iterator[Truth]:
         yield Truth(frames.permute(0, 3, 1, 2).float() / 255, depth.float(), mask)
 
 
-class DepthModel(NamedTuple):
-    """A depth network, and the size and the range of depth that it was trained with."""
-
-    net: SelfSupDepthNet
-    size: int
-    near: float
-    far: float
-
-
-def load_depth(weights: str) -> DepthModel:
-    """Load the network of an output folder of train_depth.py, or of DaGAN weights."""
-    folder = Path(weights)
-    if (folder / "depth.safetensors").exists():
-        options = json.loads((folder / "options.json").read_text())
-        encoder, widths = NETWORKS[options["preset"]]
-        net = SelfSupDepthNet(encoder, decoder_channels=widths)
-        net.load_state_dict(load_file(folder / "depth.safetensors"))
-        return DepthModel(net.eval(), options["size"], options["near"], options["far"])
-    model = DaGAN.from_pretrained(weights)
-    if model.depth_net is None:
-        raise ValueError(f"{weights}: is a model without depth")
-    return DepthModel(model.depth_net.eval(), model.image_size, *model.depth_range)
-
-
 @torch.no_grad()
-def predict(model: DepthModel, images: Tensor, batch: int = 16) -> Tensor:
+def predict(depth_net: SelfSupDepthNet, images: Tensor, batch: int = 16) -> Tensor:
     """Predict depth (T, 1, S, S) of frames (T, 3, S, S), which are resized to the size of the network."""
-    disparities = [model.net(_fit(some, model.size), num_scales=1)[0] for some in images.split(batch)]
+    disparities = [depth_net(_fit(some, depth_net.image_size), num_scales=1)[0] for some in images.split(batch)]
     disparity = _fit(torch.cat(disparities), images.shape[-1])
-    return disparity_to_depth(disparity, min_depth=model.near, max_depth=model.far)
+    near, far = depth_net.depth_range
+    return disparity_to_depth(disparity, min_depth=near, max_depth=far)
 
 
 def _fit(image: Tensor, size: int) -> Tensor:
@@ -163,10 +136,10 @@ def draw_sheet(path: Path, predictions: list[Tensor], truths: list[Truth], rows:
 
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    model, data = load_depth(options.weights), Path(options.data)
+    depth_net, data = SelfSupDepthNet.from_pretrained(options.weights), Path(options.data)
     truths = list(read_truth(data, options.split, options.every))
     prior = mean_head(list(read_truth(data, "train", options.every)))
-    predictions = [predict(model, truth.images) for truth in truths]
+    predictions = [predict(depth_net, truth.images) for truth in truths]
     print(f"{len(truths)} clips, {sum(len(truth.depth) for truth in truths)} frames of {options.data}, {options.split}")
     print(f"{'':24}" + "".join(f"{name:>10}" for name in Scores._fields))
     for name, depths in (
