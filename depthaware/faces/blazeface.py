@@ -32,7 +32,7 @@ class ShortBlock(nn.Module):
             x = F.pad(x, (0, 1, 0, 1))  # as TensorFlow pads
         x = self.pointwise(self.depthwise(x))
         channels = short.shape[1]
-        x[:, :channels] += short
+        x[:, :channels].add_(short)
         return F.relu_(x)
 
 

@@ -107,7 +107,7 @@ def look(
 
 @torch.inference_mode()
 def _run(network: Network, pixels: Image) -> tuple[Floats, Floats]:
-    peak = torch.from_numpy(pixels.max((1, 2, 3)).clip(_DARKEST).astype(np.float32))
+    peak = torch.from_numpy(pixels.reshape(len(pixels), -1).max(1).clip(_DARKEST).astype(np.float32))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / (peak[:, None, None, None] / 2) - 1
     logits, offsets = load_network(network)(images)
     return logits.numpy(), offsets.numpy()
