@@ -62,14 +62,11 @@ def write_sheet(path: Path, rows: Iterable[tuple[str, bool, Prediction]]) -> Non
         path: of the PNG.
         rows: title, whether the driving frame is the ground truth (else there is no difference), and the images.
     """
-    rows = list(rows)
-    columns = _COLUMNS if any(truth for _, truth, _ in rows) else _COLUMNS[:-1]
-    width = len(columns) * (_SIDE + _EDGE)
-    sheet = [_text_line([(i * (_SIDE + _EDGE), text) for i, text in enumerate(columns)], width)]
+    sheet = [_text_line([(i * (_SIDE + _EDGE), text) for i, text in enumerate(_COLUMNS)])]
     for title, truth, (source, driving, prediction) in rows:
         difference = (prediction - driving).abs().mul(2).clamp(0, 1)
-        images = [source, driving, prediction, difference if truth else difference * 0 + 1][: len(columns)]
-        sheet += [_text_line([(0, title)], width), np.hstack([_thumbnail(image) for image in images])]
+        images = [source, driving, prediction, difference if truth else difference * 0 + 1]
+        sheet += [_text_line([(0, title)]), np.hstack([_thumbnail(image) for image in images])]
     write_image(path, np.vstack(sheet))
 
 
@@ -78,9 +75,9 @@ def _thumbnail(image: Tensor) -> Image:
     return np.pad(to_uint8(small)[0], ((0, 0), (0, _EDGE), (0, 0)), constant_values=255)
 
 
-def _text_line(texts: Sequence[tuple[int, str]], width: int) -> Image:
-    """Black text on white, each text at its horizontal position in pixels."""
-    line = Pillow.new("RGB", (width, _LINE), "white")
+def _text_line(texts: Sequence[tuple[int, str]]) -> Image:
+    """Black text on white, as wide as the sheet, each text at its horizontal position in pixels."""
+    line = Pillow.new("RGB", (len(_COLUMNS) * (_SIDE + _EDGE), _LINE), "white")
     draw, font = ImageDraw.Draw(line), ImageFont.load_default(_FONT)
     for left, text in texts:
         text = "".join(letter if letter.isprintable() else "?" for letter in text)  # undecodable or broken file names
