@@ -20,8 +20,9 @@ from recipes import fresh
 
 from depthaware import DaGAN, SelfSupDepthNet
 from depthaware.data import read_clip
-from depthaware.evaluation import ClipReader, cross_identity, evaluate, list_clips
+from depthaware.evaluation import ClipReader, Pair, Result, cross_identity, evaluate, list_clips
 from depthaware.evaluation.ablation import DIFFERENCES, Row, difference, fill_page, table
+from depthaware.evaluation.clip_scores import clip_scores
 from depthaware.extractors.dlib_faces import dlib_faces
 from depthaware.training.stage2 import NETWORKS
 
@@ -143,6 +144,16 @@ def test_table_4_has_its_own_columns_across_identities(data, depth, tiny_weights
                 assert value == pytest.approx(np.mean(frames), abs=2e-6)
     assert found["copy"]["cross_csim"] == [1, 1, 1, 1]
     assert "| CSIM across identities ↑ | PRMSE across identities ↓ |" in (tmp_path / "ablation.md").read_text()
+
+
+def test_frames_without_a_face_count_in_no_mean_of_a_clip():
+    def result(clip: str, *values: float) -> Result:
+        return Result(Pair(clip, 0, clip, 1), ((values[0],), (values[1],), (0.0,)))
+
+    results = [result("a", 0.2, nan), result("b", nan, 0.5), result("a", 0.4, 0.3), result("b", nan, 0.1)]
+    model, copy, found = clip_scores(results, ["b", "a"], ["l1"])
+    np.testing.assert_allclose([model["l1"], copy["l1"]], [[nan, 0.3], [0.3, 0.3]])
+    assert found == 0.5
 
 
 def test_small_clips_are_the_large_ones(data, tmp_path):

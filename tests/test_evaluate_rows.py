@@ -30,7 +30,7 @@ from depthaware.evaluation import (
     summarize,
     summarize_transfer,
 )
-from depthaware.evaluation.expression import compress
+from depthaware.evaluation.expression import compress, transfer_table
 from depthaware.evaluation.variants import other_sources
 from depthaware.metrics import bootstrap_interval
 
@@ -198,7 +198,8 @@ def test_expression_of_a_report_is_that_of_its_pairs(tiny_weights, tmp_path):
     text = (tmp_path / "r/report.md").read_text()
     assert "| expression, correlation / slope | mouth opening | mouth width | eye opening |" in text
     assert (
-        "| copy | 0.00 (0.00 to 0.00) / 0.00 (0.00 to 0.00) |" in text and "mouth opening in 2 clips of 2 per" in text
+        "| copy | 0.00 (0.00 to 0.00) / 0.00 (0.00 to 0.00) |" in text
+        and "(clips / persons: mouth opening 2 / 2, " in text
     )
 
 
@@ -216,6 +217,9 @@ def test_transfer_is_a_mean_of_clips_with_an_interval_over_persons():
     persons = {"a1": "a", "a2": "a", "b1": "b"}
     found = summarize_transfer(results + still, ["mouth_opening"], rows=rows, persons=persons)
     scores = {score.prediction: score for score in found}
+    assert "| m | 0.33 (0.00 to 1.00) / 0.17 (-0.25 to 1.00) |" in list(transfer_table("m", found))
+    one = summarize_transfer(results, ["mouth_opening"], rows=rows, persons=dict.fromkeys(persons, "a"))
+    assert "| m | 0.33 / 0.17 |" in list(transfer_table("m", one))  # no interval over one person
     model = scores["model"]
     assert (model.clips, model.persons) == (3, 2)
     assert (model.correlation, model.slope) == pytest.approx((1 / 3, 0.5 / 3))

@@ -120,7 +120,10 @@ def test_what_a_table_lacks_is_said_before_work(data, tiny_weights, tmp_path, ca
     assert complaint("--table", "3", "--protocol", "same-identity") == (
         "--table 3: is of cross-identity reenactment, expected such a protocol, got same-identity"
     )
-    lacking = complaint("--table", "3", "--metrics", "l1")
+    columns = complaint("--table", "3", "--metrics", "l1")
+    assert columns == "--table 3: expected some of its columns csim,prmse,aucon in --metrics, got l1"
+    monkeypatch.setattr(command, "find_spec", lambda name: name)
+    lacking = complaint("--table", "3")
     assert lacking == f"data {str(data)!r}: has none of the 5 videos of celebv-cross-identity, such as Donald_Trump"
     assert complaint("--table", "5").startswith("argument --table: invalid choice: ")
     assert complaint().startswith("--protocol: expected same-identity, cross-identity, random-same-identity, ")

@@ -59,6 +59,8 @@ def _check_table(args: Namespace) -> None:
     tables = json.loads((files("depthaware") / "assets" / "tables.json").read_text(encoding="utf-8"))
     names = [column.lower() for column in tables[str(args.table)]["columns"]]
     chosen = args.metrics.split(",") if args.metrics else names
+    if chosen != ["all"] and not set(chosen) & set(names):
+        raise ValueError(f"{table}: expected some of its columns {','.join(names)} in --metrics, got {args.metrics}")
     for name in (name for name in chosen if name in KINDS):
         extractor = getattr(args, KINDS[name].replace("-", "_")) or EXTRACTORS[KINDS[name]][0]
         package = _PACKAGES.get(extractor)

@@ -115,8 +115,8 @@ def transfer_table(name: str, scores: Sequence[TransferScore]) -> Iterator[str]:
         cells = [_cell(score) for score in scores if score.prediction == row]
         yield f"| {row.replace('model', name, 1)} | " + " | ".join(cells) + " |"
     counts = {score.feature: score for score in scores if score.prediction == "model"}.values()
-    moving = ", ".join(f"{s.feature.replace('_', ' ')} in {s.clips} clips of {s.persons} persons" for s in counts)
-    yield from ("", f"Means over the clips in which the feature moves ({moving}), {_NOTE}")
+    moving = ", ".join(f"{s.feature.replace('_', ' ')} {s.clips} / {s.persons}" for s in counts)
+    yield from ("", f"Means over the clips in which the feature moves (clips / persons: {moving}), {_NOTE}")
 
 
 _NOTE = (
@@ -128,6 +128,8 @@ _NOTE = (
 def _cell(score: TransferScore) -> str:
     if math.isnan(score.correlation):
         return "–"
+    if score.persons < 2:  # an interval over one person would have no width
+        return f"{score.correlation:.2f} / {score.slope:.2f}"
     ends = (score.correlation_low, score.correlation_high, score.slope_low, score.slope_high)
     low, high, slope_low, slope_high = (f"{end:.2f}" for end in ends)
     return f"{score.correlation:.2f} ({low} to {high}) / {score.slope:.2f} ({slope_low} to {slope_high})"
