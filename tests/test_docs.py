@@ -24,7 +24,7 @@ import torch
 import yaml
 
 import depthaware
-from depthaware import DaGAN, data, extractors, inference, losses, metrics, retrofit, training
+from depthaware import DaGAN, data, extractors, faces, inference, losses, metrics, retrofit, training
 from depthaware.cli.main import main
 from depthaware.media.video import read_video, write_video
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *DOCS]
 MEDIA = Path(depthaware.__file__).parent / "assets"
-TOOLS = {"pip", "pytest", "ruff", "mypy", "mkdocs"}
+TOOLS = {"npm", "pip", "pytest", "ruff", "mypy", "mkdocs"}
 INERT = {"text", "diff", "bibtex"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -283,7 +283,7 @@ def resolve(name: str) -> Any:
 
 def test_every_public_name_is_on_an_api_page():
     shown = list(documented().values())
-    packages = (depthaware, data, data.prepare, extractors, inference, losses, metrics, retrofit, training)
+    packages = (depthaware, data, data.prepare, extractors, faces, inference, losses, metrics, retrofit, training)
     public = {f"{package.__name__}.{name}": getattr(package, name) for package in packages for name in package.__all__}
     objects = {name: thing for name, thing in public.items() if not isinstance(thing, ModuleType)}
     assert not [name for name, thing in objects.items() if not any(thing is other for other in shown)]

@@ -129,7 +129,6 @@ def run(args: Namespace) -> str:
     from torch.compiler import set_stance
 
     from ..inference import animate_to_file
-    from ..media.audio import COPIED
     from ..media.image import read_image
     from ..media.video import read_video
 
@@ -158,7 +157,7 @@ def run(args: Namespace) -> str:
             scenes=not args.no_scenes,
             smooth=args.smooth,
         )
-    sound = "sound copied" if driving.audio in COPIED else f"sound {driving.audio} made AAC"
+    sound = "sound copied" if driving.audio_copied else f"sound {driving.audio} made AAC"
     if args.no_audio or driving.audio is None:
         sound = "without sound"
     done = getattr(model, "done", ())

@@ -62,6 +62,7 @@ def follow_face(
         scenes=options.scenes,
         follow=options.follow,
         batch_size=options.batch_size,
+        rate=float(getattr(driving, "rate", 25)),
     )
     if any(face is not None for face in track.faces):
         if source_faces and options.mode == "relative" and (warning := pose_warning(source_faces[0], track)):

@@ -6,6 +6,7 @@ counts the samples without a detection (NaN).
 
 from typing import Any
 
+from .. import submodules
 from .average import Average, bootstrap_interval
 from .depth import abs_rel, delta, depth_rmse, median_scale, ordinal_accuracy, spearman
 from .expression import (
@@ -67,7 +68,7 @@ def __getattr__(name: str) -> Any:
         from . import modules
 
         return getattr(modules, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return submodules(__name__)(name)
 
 
 def __dir__() -> list[str]:
