@@ -163,6 +163,7 @@ def test_py_feat_binarizes_the_units_of_the_largest_face(monkeypatch):
 
 LIBRARIES = {
     ("landmarks", "dlib"): ("dlib", 'pip install "depthaware[eval]"'),
+    ("landmarks", "dlib-mean"): ("dlib", 'pip install "depthaware[eval]"'),
     ("identity", "dlib"): ("dlib", 'pip install "depthaware[eval]"'),
     ("pose", "dlib"): ("dlib", 'pip install "depthaware[eval]"'),
     ("landmarks", "face-alignment"): ("face_alignment", "pip install face-alignment"),
@@ -198,7 +199,9 @@ def test_missing_weights_are_one_line_too(monkeypatch):
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="expected one of landmarks, identity, pose, action-units, got 'gaze'"):
+    with pytest.raises(
+        ValueError, match="expected one of landmarks, identity, pose, expression, action-units, got 'gaze'"
+    ):
         load("gaze")
     with pytest.raises(ValueError, match="extractor of identity: expected one of dlib, facenet, insightface, got 'me'"):
         load("identity", "me")
