@@ -111,7 +111,7 @@ def test_the_page_has_a_row_for_every_equation_network_figure_and_table():
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
 def test_a_row_names_an_object_and_the_file_that_it_is_in(row):
     thing: Any = resolve(row[1])
-    source = inspect.getsourcefile(thing)
+    source = inspect.getsourcefile(inspect.unwrap(thing))  # no decorator
     assert source and Path(source) == ROOT / row[2], f"{row[0]}: {row[1]} is in {source}"
 
 
