@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import av
 import numpy as np
@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from ..media.color import rgb_images, square_size
 from ..media.container import open_container, video_stream
+from ..media.decoding import decode
 from ..media.image import Image
 from ..media.video import read_video
 
@@ -42,7 +43,7 @@ def index_video(file: BinaryIO) -> VideoIndex:
         packets = [packet for packet in container.demux(stream) if packet.size]
         kind = container.format.name.partition(",")[0]
         declared = stream.frames if kind == "mov" else 0
-        if declared > len(packets) or any(packet.is_corrupt for packet in packets):
+        if declared > len(packets) or any(packet.is_corrupt for packet in packets[-1:]):
             raise ValueError(f"is cut short, {len(packets)} of {declared or 'its'} frames are there")
     shown = [packet for packet in packets if not packet.is_discard]
     times = sorted({packet.pts for packet in shown if packet.pts is not None})
@@ -54,7 +55,15 @@ def index_video(file: BinaryIO) -> VideoIndex:
 
 def _count(file: BinaryIO) -> int:
     with _open(file) as (container, stream):
-        return sum(1 for _ in container.decode(stream))
+        return sum(1 for _ in _decode_all(container, stream))
+
+
+def _decode_all(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    def give_up(error: av.FFmpegError) -> NoReturn:
+        raise error
+
+    # Ogg has empty packets where a frame is shown twice.
+    return decode(stream, (packet for packet in container.demux(stream) if packet.size), give_up)
 
 
 def read_frames(file: BinaryIO, index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
@@ -106,7 +115,7 @@ def _decode_from(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield times and frames from a key frame on."""
     if not index.keys:
-        yield from enumerate(container.decode(stream))
+        yield from enumerate(_decode_all(container, stream))
         return
     for goal in (key, index.keys[0]):  # with many B-frames the container may seek too far
         container.seek(goal, stream=stream)

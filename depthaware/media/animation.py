@@ -48,10 +48,9 @@ def _unpack(file: BinaryIO) -> io.BytesIO:
     """Write the frames without loss to a NUT file in memory."""
     unpacked, time = io.BytesIO(), 0
     with Image.open(file) as image, av.open(unpacked, "w", format="nut") as output:
-        stream = output.add_stream("ffv1")
+        stream = output.add_stream("ffv1", rate=1 / MILLISECOND)  # so fine that FFmpeg finds the average by itself
         stream.width, stream.height = image.size
         stream.pix_fmt = "bgra"
-        stream.codec_context.time_base = MILLISECOND
         for picture in ImageSequence.Iterator(image):
             frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGBA")), format="rgba")
             frame.pts, frame.time_base = time, MILLISECOND
