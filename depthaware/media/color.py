@@ -70,14 +70,11 @@ def rgb_images(
         graph = _graph(first, kind, size)
         for frame in chain([first], (frame for _, frame in run), [None]):
             graph.vpush(frame)
-            with suppress(av.BlockingIOError, av.EOFError):
-                while True:
-                    made = graph.vpull()
-                    image = np.asarray(made.to_ndarray(), np.uint8)
-                    image = _upright(_over_white(image) if kind.transparent else image, made)
-                    yield image, Fraction(made.pts or 0) * (made.time_base or 0)
-                    if frame:  # nothing else is ready, and finding that out by an exception takes as long as a frame
-                        break
+            with suppress(av.BlockingIOError, av.EOFError):  # bwdif is one frame late
+                made = graph.vpull()
+                image = np.asarray(made.to_ndarray(), np.uint8)
+                image = _upright(_over_white(image) if kind.transparent else image, made)
+                yield image, Fraction(made.pts or 0) * (made.time_base or 0)
 
 
 def _with_kinds(frames: Iterable[av.VideoFrame]) -> Iterator[tuple[_Kind, av.VideoFrame]]:
