@@ -1,14 +1,17 @@
 """Frames of clips by name and number: seeking, memory, squares, and which identities are held out."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from clips import make_moving_clip, make_training_clips, pattern
+from clips import draw_image, make_clip, make_moving_clip, make_training_clips, pattern
+from PIL import Image
 
-from depthaware.data import Clips, index_video, read_frames
+from depthaware.data import Clips, crop_square, index_video, read_clip, read_frames
 from depthaware.media.image import write_image
+from depthaware.media.video import read_video
 
 SIZE = 32
 
@@ -46,6 +49,51 @@ def test_seeking_gives_the_frames_of_decoding_all(name, tmp_path):
         for wanted in (range(40), *([n] for n in range(40)), [39, 0, 17, 18], [8, 30]):
             for number, image in read_frames(file, index, wanted):
                 assert np.array_equal(image, expected[number]), (number, wanted)
+
+
+def make_anamorphic(path: Path) -> Path:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
+        for i in range(4):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(draw_image(i))))
+        output.mux(stream.encode(None))
+    return path
+
+
+def make_gif(path: Path) -> Path:
+    """Frames without durations, which FFmpeg takes for one."""
+    images = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (24, 24, 3), np.uint8)) for i in range(4)]
+    images[0].save(path, save_all=True, append_images=images[1:])
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, make",
+    [
+        ("untagged.mp4", lambda path: make_clip(path, 4, size=(720, 1280))),
+        ("wide_pixels.mp4", make_anamorphic),
+        ("no_durations.gif", make_gif),
+        ("flash.flv", lambda path: make_clip(path, 4, codec="flv1")),
+        ("program.mpg", lambda path: make_clip(path, 4, codec="mpeg2video")),
+        ("media.wmv", lambda path: make_clip(path, 4, codec="wmv2")),
+    ],
+)
+def test_clips_in_a_folder_are_found_and_look_as_they_do_to_read_video(name, make, tmp_path):
+    expected = [frame.image for frame in read_video(make(tmp_path / name))]
+    clips = Clips(tmp_path, SIZE, cache_gb=0)
+    assert clips.names == [name] and clips.length(name) == len(expected) == 4
+    assert np.array_equal(clips.read(name, [3, 1]), [crop_square(expected[i], SIZE) for i in (3, 1)])
+    assert np.array_equal(read_clip(tmp_path / name, SIZE, every=2), [crop_square(expected[i], SIZE) for i in (0, 2)])
+
+
+def test_a_frame_that_ogg_repeats_by_an_empty_packet_is_passed_over():
+    path = Path(__file__).parent / "golden/repeated_frame.ogv"
+    with open(path, "rb") as file:
+        index = index_video(file)
+        images = [image for _, image in read_frames(file, index, range(len(index.times)))]
+    np.testing.assert_array_equal(images, [frame.image for frame in read_video(path)])
 
 
 def test_memory_and_seeking_give_the_same_frames(data):

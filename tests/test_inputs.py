@@ -1,5 +1,6 @@
 """Inputs of users: paths and images of all types in Python; on the command line, files that are something else."""
 
+import io
 import os
 import re
 import subprocess
@@ -170,6 +171,13 @@ def test_a_report_that_cannot_be_printed_ends_in_no_traceback(here, tiny_weights
     with open(output, "w") as stdout:
         done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment)
     assert done.returncode == code and b"Traceback" not in done.stderr and Path(name).exists()
+
+
+def test_the_output_of_a_program_that_calls_the_command_is_left_as_it_was(here, tiny_weights, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), "cp1252")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["depth", "me.png", "--output", "Ж.png", "--weights", tiny_weights]) == 0
+    assert stdout.errors == "strict" and stdout.buffer.getvalue().startswith(b"\\u0416.png: 64 x 48")
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import wave
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +12,7 @@ import pytest
 from clips import make_clip
 
 from depthaware.media import container
+from depthaware.media.still import read_image
 from depthaware.media.video import read_video
 
 PLAYLISTS = {
@@ -99,8 +102,19 @@ def test_what_is_no_video_is_called_by_its_name(tmp_path, content, found):
 def test_pipes_and_devices_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     for path in (tmp_path / "pipe.mp4", "/dev/zero"):
-        with pytest.raises(ValueError, match="is a pipe or device, expected a file"):
-            read_video(path)
+        for read in (read_video, read_image):
+            with pytest.raises(ValueError, match="is a pipe or device, expected a"):
+                read(path)
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.pth"])
+def test_pipes_are_refused_as_images_and_checkpoints(tmp_path, name):
+    """In a process of its own, which would wait forever."""
+    os.mkfifo(tmp_path / name)
+    options = {"pipe.png": ["animate", "--driving", "a.mp4", "--source"], "pipe.pth": ["convert", "--output", "a"]}
+    command = [sys.executable, "-m", "depthaware.cli", *options[name], str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and f"{name}: is a pipe or device, expected a" in done.stderr, done
 
 
 def test_sound_alone_is_no_video(tmp_path):

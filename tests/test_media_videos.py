@@ -1,5 +1,7 @@
 """Videos of every kind: containers, codecs, colors, shapes, orientations, damage."""
 
+import warnings
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -8,7 +10,7 @@ import pytest
 from clips import draw_image, make_clip, times
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from depthaware.media.video import Frame, read_video, write_video
 
@@ -93,6 +95,36 @@ def test_animated_images_are_videos(tmp_path, format):
     video = read_video(path)
     assert [float(frame.time) for frame in video] == pytest.approx([0, 0.04, 0.14], abs=1e-3)
     assert abs(shown(path) - [draw_image(i) for i in (0, 9, 18)]).mean() < 12
+
+
+@pytest.mark.parametrize("format", ["WEBP", "GIF"])
+def test_frames_of_animations_without_durations_are_shown_for_a_tenth_of_a_second(tmp_path, format):
+    """FFmpeg takes such a GIF for one frame, unless its frames are transparent in part."""
+    images = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (24, 32, 3), np.uint8)) for i in range(3)]
+    images[0].save(tmp_path / "a.image", format, save_all=True, append_images=images[1:], lossless=True)
+    video = read_video(tmp_path / "a.image")
+    assert [float(frame.time) for frame in video] == pytest.approx([0, 0.1, 0.2]) and video.rate == 10
+    with Image.open(tmp_path / "a.image") as image:
+        expected = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+    np.testing.assert_array_equal(shown(tmp_path / "a.image"), expected)
+
+
+@pytest.mark.parametrize("format", ["WEBP", "GIF"])
+def test_damaged_animations_are_refused_in_one_line_or_read_as_far_as_they_go(tmp_path, format):
+    images = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (24, 32, 3), np.uint8)) for i in range(3)]
+    images[0].save(tmp_path / "a.image", format, save_all=True, append_images=images[1:])
+    whole = (tmp_path / "a.image").read_bytes()
+    for end in range(10, len(whole), len(whole) // 12):
+        (tmp_path / "a.image").write_bytes(whole[:end])
+        with suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert 1 <= len(list(read_video(tmp_path / "a.image"))) <= 3
+    size = bytearray(whole)
+    size[24:30] = b"\xff\xff\0\xff\xff\0"  # of WebP: 65536 x 65536 pixels
+    (tmp_path / "a.image").write_bytes(size)
+    if format == "WEBP":
+        with pytest.raises(ValueError, match=r"a.image: damaged"):
+            read_video(tmp_path / "a.image")
 
 
 @pytest.mark.parametrize("format", ["WEBP", "PNG", "AVIF", "JPEG", "TIFF"])

@@ -42,10 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _say(done: str) -> int:
     """Print the result, which is written; a terminal that lacks a letter of its name is no error."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
-        print(done, flush=True)
+        print(done.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:  # a full disk, a closed pipe
         sys.stdout = None  # or it is flushed again at the end
         return _complain(f"error: the result is written, but not this report: {error.strerror}")

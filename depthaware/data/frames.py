@@ -3,16 +3,19 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from ..media.formats import VIDEO_FORMATS
-from ..media.image import Image, to_rgb
+from ..media.color import rgb_images, square_size
+from ..media.container import open_container, video_stream
+from ..media.decoding import decode
+from ..media.image import Image
+from ..media.video import read_video
 
 
 class VideoIndex(NamedTuple):
@@ -40,7 +43,7 @@ def index_video(file: BinaryIO) -> VideoIndex:
         packets = [packet for packet in container.demux(stream) if packet.size]
         kind = container.format.name.partition(",")[0]
         declared = stream.frames if kind == "mov" else 0
-        if declared > len(packets) or any(packet.is_corrupt for packet in packets):
+        if declared > len(packets) or any(packet.is_corrupt for packet in packets[-1:]):
             raise ValueError(f"is cut short, {len(packets)} of {declared or 'its'} frames are there")
     shown = [packet for packet in packets if not packet.is_discard]
     times = sorted({packet.pts for packet in shown if packet.pts is not None})
@@ -52,11 +55,21 @@ def index_video(file: BinaryIO) -> VideoIndex:
 
 def _count(file: BinaryIO) -> int:
     with _open(file) as (container, stream):
-        return sum(1 for _ in container.decode(stream))
+        return sum(1 for _ in _decode_all(container, stream))
+
+
+def _decode_all(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    def give_up(error: av.FFmpegError) -> NoReturn:
+        raise error
+
+    # Ogg has empty packets where a frame is shown twice.
+    return decode(stream, (packet for packet in container.demux(stream) if packet.size), give_up)
 
 
 def read_frames(file: BinaryIO, index: VideoIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
     """Decode frames by number; of what lies between key frames only what they depend on is decoded.
+
+    Their shape and colors are those of `read_video`.
 
     Args:
         file: open for reading and seeking.
@@ -69,19 +82,26 @@ def read_frames(file: BinaryIO, index: VideoIndex, wanted: Sequence[int]) -> Ite
     Raises:
         ValueError: if one of them cannot be decoded.
     """
-    reformatter = VideoReformatter()
+    numbers = sorted(set(wanted))
     with _open(file) as (container, stream):
-        frames: Iterator[tuple[int, av.VideoFrame]] = iter(())
-        shown = None
-        for number in sorted(set(wanted)):
-            key = _key_before(index, number)
-            if shown is None or key > shown:
-                frames = _decode_from(container, stream, index, key)
-            shown = index.times[number]
-            time, frame = next((pair for pair in frames if pair[0] >= shown), (None, None))
-            if frame is None or time != shown or frame.is_corrupt:
-                raise ValueError(f"frame {number} of {len(index.times)} cannot be decoded")
-            yield number, to_rgb(frame, reformatter)
+        images = rgb_images(_select(container, stream, index, numbers), square_size(stream))
+        yield from zip(numbers, (image for image, _ in images), strict=True)
+
+
+def _select(
+    container: av.container.InputContainer, stream: av.VideoStream, index: VideoIndex, numbers: Sequence[int]
+) -> Iterator[av.VideoFrame]:
+    frames: Iterator[tuple[int, av.VideoFrame]] = iter(())
+    shown = None
+    for number in numbers:
+        key = _key_before(index, number)
+        if shown is None or key > shown:
+            frames = _decode_from(container, stream, index, key)
+        shown = index.times[number]
+        time, frame = next((pair for pair in frames if pair[0] >= shown), (None, None))
+        if frame is None or time != shown or frame.is_corrupt:
+            raise ValueError(f"frame {number} of {len(index.times)} cannot be decoded")
+        yield frame
 
 
 def _key_before(index: VideoIndex, number: int) -> int:
@@ -95,7 +115,7 @@ def _decode_from(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield times and frames from a key frame on."""
     if not index.keys:
-        yield from enumerate(container.decode(stream))
+        yield from enumerate(_decode_all(container, stream))
         return
     for goal in (key, index.keys[0]):  # with many B-frames the container may seek too far
         container.seek(goal, stream=stream)
@@ -113,10 +133,8 @@ def _decode_from(
 def _open(file: BinaryIO) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     file.seek(0)
     try:
-        with av.open(file, "r", metadata_errors="ignore", options={"format_whitelist": VIDEO_FORMATS}) as container:
-            if not container.streams.video:
-                raise ValueError("has no video")
-            stream = container.streams.video[0]
+        with open_container(file) as container:
+            stream = video_stream(container)
             stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the loader's workers share the cores
             yield container, stream
     except (av.FFmpegError, OSError) as error:
@@ -154,7 +172,5 @@ def read_clip(path: Path, size: int, every: int = 1) -> np.ndarray:
     Returns:
         uint8 (T, size, size, 3).
     """
-    reformatter = VideoReformatter()
-    with av.open(path) as container:
-        frames = enumerate(container.decode(video=0))
-        return np.stack([crop_square(to_rgb(frame, reformatter), size) for i, frame in frames if i % every == 0])
+    frames = islice(read_video(path, strict=True), 0, None, every)
+    return np.stack([crop_square(frame.image, size) for frame in frames])

@@ -70,12 +70,11 @@ def rgb_images(
         graph = _graph(first, kind, size)
         for frame in chain([first], (frame for _, frame in run), [None]):
             graph.vpush(frame)
-            with suppress(av.BlockingIOError, av.EOFError):
-                while True:
-                    made = graph.vpull()
-                    image = np.asarray(made.to_ndarray(), np.uint8)
-                    image = _upright(_over_white(image) if kind.transparent else image, made)
-                    yield image, Fraction(made.pts or 0) * (made.time_base or 0)
+            with suppress(av.BlockingIOError, av.EOFError):  # bwdif is one frame late
+                made = graph.vpull()
+                image = np.asarray(made.to_ndarray(), np.uint8)
+                image = _upright(_over_white(image) if kind.transparent else image, made)
+                yield image, Fraction(made.pts or 0) * (made.time_base or 0)
 
 
 def _with_kinds(frames: Iterable[av.VideoFrame]) -> Iterator[tuple[_Kind, av.VideoFrame]]:
@@ -94,6 +93,7 @@ def _with_kinds(frames: Iterable[av.VideoFrame]) -> Iterator[tuple[_Kind, av.Vid
 
 def _graph(frame: av.VideoFrame, kind: _Kind, size: tuple[int, int]) -> av.filter.Graph:
     graph = av.filter.Graph()
+    graph.threads = 0 if kind.hdr else 1  # waking threads takes as long as converting a small frame
     base = frame.time_base or Fraction(1, av.time_base)
     source = f"video_size={kind.width}x{kind.height}:pix_fmt={kind.format}:time_base={base}"
     graph.link_nodes(

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import av
 from av.stream import Disposition
 
+from .animation import decodable
 from .signatures import found_in
-from .webp import is_animated_webp, unpack
 
 S = TypeVar("S", av.VideoStream, av.AudioStream)
 
@@ -52,12 +52,9 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
         raise ValueError(f"{path}: is {'a folder' if path.is_dir() else 'a pipe or device'}, expected a file")
     if status.st_size == 0:
         raise ValueError(f"{path}: the file is empty")
-    options = {"format_whitelist": _readable(), "protocol_whitelist": "none"}
     with open(path, "rb") as file:
         try:
-            source = unpack(file) if is_animated_webp(file.read(21)) else file
-            source.seek(0)
-            container = av.open(source, "r", metadata_errors="ignore", options=options, io_open=_refuse)
+            container = open_container(file)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ValueError(f"{path}: {_refusal(found_in(path))}, {_EXPECTED}") from error
         with container:
@@ -65,6 +62,12 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
                 yield container
             except (av.FFmpegError, OSError) as error:
                 raise ValueError(f"{path}: damaged, or not a video that can be read ({error.strerror})") from error
+
+
+def open_container(file: BinaryIO) -> av.container.InputContainer:
+    """Open a video in a file, at its start, or in memory, as `open_video` does; raise the errors of FFmpeg."""
+    options = {"format_whitelist": _readable(), "protocol_whitelist": "none"}
+    return av.open(decodable(file), "r", metadata_errors="ignore", options=options, io_open=_refuse)
 
 
 def _refusal(found: str) -> str:

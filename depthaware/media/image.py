@@ -11,7 +11,6 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 import torch.nn.functional as F
-from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from .atomic import whole_file
@@ -23,35 +22,6 @@ from .still import to_srgb
 AnyImage = str | Path | PIL.Image.Image | npt.NDArray[Any] | Tensor
 Fit = Literal["crop", "pad", "stretch"]
 _ROUNDING = 1e-3  # beyond [0, 1], a quarter of a level of 8 bits
-
-
-def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Image:
-    """Decoded frame -> (H, W, 3), RGB, upright (but for mirrored EXIF orientations), transparency laid over white.
-
-    One `reformatter` for all frames of a video saves creating one per frame, which takes ten times as long as using it.
-    """
-    transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
-    reformatter = reformatter or VideoReformatter()
-    image = reformatter.reformat(frame, format="rgba" if transparent else "rgb24").to_ndarray()
-    if transparent:
-        alpha = image[..., 3:] / 255
-        image = np.rint(image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return _upright(image, frame)
-
-
-def _upright(image: npt.NDArray[Any], frame: av.VideoFrame) -> Image:
-    """Rotate and mirror an image by its display matrix: x' = a x + c y, y' = b x + d y, each 0 or ±1."""
-    try:
-        side_data: Any = frame.side_data
-        matrix = side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV cannot read it from frames with EXIF data, only the rotation
-        matrix = None
-    if matrix is None:
-        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-    a, b, _, c, d = np.sign(np.round(np.frombuffer(bytes(matrix), np.int32)[:5] / 2**16))
-    if a == 0:
-        image = image.transpose(1, 0, 2)
-    return np.ascontiguousarray(image[:: int(b + d) or 1, :: int(a + c) or 1])
 
 
 def load_image(image: AnyImage) -> Image:

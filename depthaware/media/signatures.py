@@ -1,6 +1,8 @@
 """Kinds of files by their first bytes, whatever their names: for errors that say what was found."""
 
+import os
 import re
+import stat
 from pathlib import Path
 
 _READ = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF, JPEG 2000, PPM, TGA, ICO, PSD"
@@ -68,6 +70,8 @@ def found_in(path: str | Path) -> str:
     Raises:
         OSError: if it cannot be opened.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        return "a pipe or device"  # opening a pipe would wait for its other end
     with open(path, "rb") as file:
         return _describe(file.read(_HEAD))
 

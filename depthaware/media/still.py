@@ -89,8 +89,10 @@ def _decoding(name: str | Path) -> Iterator[None]:
 @contextmanager
 def open_still(path: str | Path) -> Iterator[PIL.Image.Image]:
     """Open an image file without decoding it; raise one line that names it if it is none."""
+    found = found_in(path)
+    if found == "a pipe or device":
+        raise ValueError(f"{path}: {refusal(found)}")
     with open(path, "rb") as file:
-        found = found_in(path)
         try:
             image = _open(file, path, found)
         except (ImportError, MemoryError):

@@ -114,10 +114,8 @@ def _running(work: Callable[[], None], inbox: SimpleQueue[Any], *, patient: bool
 
     Ctrl-C while waiting stops the wait, or if `patient` is raised after it.
     """
-    running, over = (
-        True,
-        SimpleQueue[None](),
-    )  # up to Python 3.12 a `join` interrupted by Ctrl-C marks the thread as ended
+    running = True
+    over = SimpleQueue[None]()  # up to Python 3.12 a `join` interrupted by Ctrl-C marks the thread as ended
 
     def run() -> None:
         nonlocal running
