@@ -96,6 +96,8 @@ def test_the_sheet_shows_no_difference_without_ground_truth(tmp_path):
     for top, last in ((40, 128), (220, 255)):
         row = content[top : top + 160]
         assert [int(row[80, 80 + 166 * i, 0]) for i in range(4)] == [0, 64, 128, last]
+    sheet.write_sheet(tmp_path / "t.png", iter([("without", False, images)]))
+    assert read_image(tmp_path / "t.png").shape[1] == 3 * 166
 
 
 def test_missing_libraries_cost_their_metrics_alone(data, tiny_weights, tmp_path, capsys, monkeypatch):

@@ -122,6 +122,14 @@ def test_singles_get_another_image_each_and_hooks_leave_nothing_behind(model, da
     assert not model.depth_net._forward_hooks and not model.generator.attention._forward_hooks
 
 
+def test_several_sources_of_one_driving_video_get_their_other_images(model, reader):
+    pairs = [Pair("clip0", 0, "clip1", 2), Pair("clip0", 3, "clip1", 1), Pair("clip2", 1, "clip1", 3)]
+    evaluator = Evaluator(model, reader, Scorer(["csim"], extractors=STANDS), ablate=("depth",), pairs=pairs)
+    together = np.array([result.scores for result in evaluator(pairs)])
+    alone = np.array([evaluator([pair])[0].scores for pair in pairs])
+    np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4)
+
+
 def test_another_image_that_cannot_be_read_is_a_failure_of_its_pairs(model, reader):
     pairs = [Pair("clip0", 0, "clip0", 3), Pair("clip1", 99, "clip1", 1), Pair("clip2", 0, "clip2", 1)]
     evaluator = Evaluator(model, reader, Scorer(["l1"]), ablate=("depth",), pairs=pairs)
@@ -262,6 +270,16 @@ def test_the_report_names_the_target_of_csim_and_the_strangers(data, reader, tin
     found = json.loads((tmp_path / "r/report.json").read_text())["strangers"]
     assert found["persons"] == 3 and found["csim"] == pytest.approx(np.mean(list(cosine.values())), abs=1e-4)
     assert f"| strangers | – | {found['csim']:.4g} |" in text
+
+
+def test_one_person_has_neither_strangers_nor_intervals(tiny_weights, tmp_path):
+    (tmp_path / "one").mkdir()
+    make_clip(tmp_path / "one/a.mp4", 3, (64, 64), images=[draw_image(i, (64, 64)) for i in range(3)])
+    assert run(tmp_path / "one", tiny_weights, tmp_path / "r", "--metrics", "csim,l1") == 0
+    report = json.loads((tmp_path / "r/report.json").read_text())
+    assert report["strangers"] is None and {score["low"] for score in report["scores"]} == {None}
+    text = (tmp_path / "r/report.md").read_text()
+    assert "strangers" not in text and " to –" not in text
 
 
 def test_compression_changes_little_and_keeps_size_and_order():

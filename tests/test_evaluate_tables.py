@@ -88,6 +88,7 @@ def test_a_table_has_printed_and_measured_rows_in_one_order(data, tiny_weights, 
     for row in ("copy", "perfect"):
         assert found["measured"][row] == {column: means[row, column] for column in source["columns"]}
     assert found["measured_with"]["csim"] == report["csim"] == "source"
+    assert (report["drawn"], report["total"]) == (9, 9) if protocol.startswith("random") else "drawn" not in report
     text = (tmp_path / "r/table.md").read_text()
     assert text.index("| DaGAN | printed |") < text.index("| tiny | measured |") < text.index("| perfect | measured |")
     assert ("| strangers | measured |" in text) is ("CSIM" in source["columns"]) and str(tmp_path) not in text
@@ -112,6 +113,7 @@ def test_what_a_table_lacks_is_said_before_work(data, tiny_weights, tmp_path, ca
             f"--table {table}: AUCON needs action-units by py-feat, which is not installed: pip install "
             f'"py-feat>=2" (its weights are downloaded at first use); --metrics {rest} leaves its column empty'
         )
+    assert complaint("--table", "1", "--metrics", "aucon").endswith(" (its weights are downloaded at first use)")
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert complaint("--table", "2") == (
         '--table 2: AKD needs landmarks by dlib, which is not installed: pip install "depthaware[eval]"; '

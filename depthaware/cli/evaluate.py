@@ -125,7 +125,8 @@ def _pair_list(args: Namespace, reader: "ClipReader") -> tuple["PairList", dict[
         remarks |= {"split": args.split if has_manifest else None}
         if args.protocol.startswith("random"):
             drawn = {"pairs": args.pairs, "videos": args.videos, "seed": args.seed}
-            pair_list, remarks = random_pairs(reader, clips, cross_identity=across, **drawn), remarks | drawn
+            pair_list = random_pairs(reader, clips, cross_identity=across, **drawn)
+            remarks |= {"drawn": args.pairs, "videos": args.videos, "seed": args.seed}  # "pairs" is their hash
         elif across:
             chosen = {"every": args.every, "sources_per_clip": args.sources_per_clip, "seed": args.seed}
             pair_list, remarks = cross_identity(reader, clips, **chosen), remarks | chosen

@@ -66,8 +66,9 @@ def _check_table(args: Namespace) -> None:
         package = _PACKAGES.get(extractor)
         if package and find_spec(package) is None:
             others = ",".join(other for other in chosen if KINDS.get(other) != KINDS[name])
+            others = f"; --metrics {others} leaves its column empty" if others else ""
             raise ImportError(
                 f"{table}: {name.upper()} needs {KINDS[name]} by {extractor}, which is not installed: pip install "
-                f"{_INSTALL[package]}; --metrics {others} leaves its column empty"
+                f"{_INSTALL[package]}{others}"
             )
     args.metrics = args.metrics or ",".join(names)

@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """A row of the paper's Table 4.
 
     Attributes:
-        name: as printed.
+        name: as printed, without "Baseline" before "w/".
         against: name of the row that it is compared with.
         num_keypoints: option of `DaGAN`.
         keypoint_distance: weight of that loss, which FOMM does not have.

@@ -175,7 +175,7 @@ def _finish(
     summary = summary._replace(transfer=summarize_transfer((row.result for row in log), names, **among))
     if "csim" in names:
         strangers = csim_of_strangers(pair_list, evaluator.reader, evaluator.scorer)
-        summary = summary._replace(strangers=strangers)
+        summary = summary._replace(strangers=strangers if strangers.persons > 1 else None)
     if (output / "fid.json").exists():
         summary = summary._replace(scores=summary.scores + _read_fid(output, summary.pairs))
     write_json(output / "report.json", settings, summary, pair_list.failures)

@@ -67,7 +67,8 @@ def _notes(summary: Summary, csim: str) -> str:
         notes.append(f" CSIM compares with {_TARGETS[csim]}.")
     if summary.strangers:
         low, high = digits(summary.strangers.low), digits(summary.strangers.high)
-        among = f"{summary.strangers.persons} persons ({low} to {high})"
+        among = f"{summary.strangers.persons} persons"
+        among += f" ({low} to {high})" if summary.strangers.persons > 2 else ""  # of two, each has the same mean
         notes.append(f" `strangers`: images of different persons of this data, {among}.")
     return "".join(notes)
 
@@ -96,7 +97,7 @@ def means_table(name: str, summary: Summary, *, csim: str = "auto") -> list[str]
 def _interval_table(name: str, summary: Summary, csim: str) -> list[str]:
     lines = ["| metric | of | mean over videos | 95 % interval | pairs | skipped |", "|---|---|---|---|---|---|"]
     for metric, prediction, _, mean, low, high, pairs, skipped in summary.scores:
-        ends = f"{digits(low)} to {digits(high)}"
+        ends = "–" if math.isnan(low) else f"{digits(low)} to {digits(high)}"
         of = prediction.replace("model", name, 1)
         lines.append(f"| {title(metric, csim)} | {of} | {digits(mean)} | {ends} | {pairs} | {skipped} |")
     return lines

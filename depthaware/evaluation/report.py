@@ -30,7 +30,7 @@ class Score(NamedTuple):
         prediction: one of `Evaluator.rows`, or `DIFFERENCE`, or "model - " and a row of an ablation.
         mean: mean over pairs.
         mean_of_videos: mean over driving videos of their means, so that each video has the same weight.
-        low: lower end of the 95 % bootstrap interval of that mean, over persons.
+        low: lower end of the 95 % bootstrap interval of that mean, over persons; NaN for a single one.
         high: upper end.
         pairs: number of pairs with a value.
         skipped: number of pairs without a value: no face was found, or for jitter no neighbor in the batch; for the
@@ -57,7 +57,7 @@ class Summary(NamedTuple):
         videos: number of driving videos among the scored pairs.
         failures: reasons, and number of failed pairs for each.
         transfer: of the expression, where its features were measured.
-        strangers: CSIM of different persons, where CSIM was measured.
+        strangers: CSIM of different persons, where CSIM was measured and two of them have a face.
     """
 
     scores: tuple[Score, ...]
@@ -123,8 +123,11 @@ def _scores(metrics: Sequence[str], rows: Sequence[str], sums: np.ndarray, perso
 
 
 def _interval(values: np.ndarray, persons: Sequence[str]) -> tuple[float, float, float]:
-    kept = values[~np.isnan(values)]
-    return (float(kept.mean()) if kept.size else math.nan, *bootstrap_interval(values.tolist(), groups=persons))
+    known = ~np.isnan(values)
+    who = [person for person, is_known in zip(persons, known, strict=True) if is_known]
+    # An interval over one person would have no width.
+    ends = bootstrap_interval(values[known].tolist(), groups=who) if len(set(who)) > 1 else (math.nan, math.nan)
+    return (float(values[known].mean()) if who else math.nan, *ends)
 
 
 def write_json(path: Path, settings: dict[str, Any], summary: Summary, clips: Sequence[Failure]) -> None:

@@ -182,6 +182,7 @@ class Evaluator:
             encoding, keypoints = self._encodings[row], self.model.detect_keypoints(driving)
             if self._is_relative(pairs[0]):
                 shared = len({(pair.driving_video, pair.initial_frame) for pair in pairs}) == 1
+                shared = shared and (other is None or len(other) == 1)  # several disparities are of several images
                 kp_initial = self.model.detect_keypoints(initial[:1] if shared else initial)
                 keypoints = transfer_motion(encoding.keypoints, keypoints, kp_initial)
             return self.model.drive(encoding, keypoints)

@@ -16,7 +16,6 @@ from .run import Prediction
 
 _SIDE, _EDGE, _ROWS = 160, 6, 3  # side of an image, margin to its right, both in pixels, pairs per label
 _COLUMNS = ("source", "driving", "prediction", "difference x 2")
-_WIDTH = len(_COLUMNS) * (_SIDE + _EDGE)
 
 
 class RankedPair(NamedTuple):
@@ -59,13 +58,17 @@ def write_sheet(path: Path, rows: Iterable[tuple[str, bool, Prediction]]) -> Non
 
     Args:
         path: of the PNG.
-        rows: title, whether the driving frame is the ground truth (else there is no difference), and the images.
+        rows: title, whether the driving frame is the ground truth (else there is no difference, and where no row has
+            one, no column for it), and the images.
     """
-    sheet = [text_line(_WIDTH, [(i * (_SIDE + _EDGE), text) for i, text in enumerate(_COLUMNS)])]
+    rows = list(rows)
+    columns = _COLUMNS if any(truth for _, truth, _ in rows) else _COLUMNS[:-1]
+    width = len(columns) * (_SIDE + _EDGE)
+    sheet = [text_line(width, [(i * (_SIDE + _EDGE), text) for i, text in enumerate(columns)])]
     for title, truth, (source, driving, prediction) in rows:
         difference = (prediction - driving).abs().mul(2).clamp(0, 1)
-        images = [source, driving, prediction, difference if truth else difference * 0 + 1]
-        sheet += [text_line(_WIDTH, [(0, title)]), np.hstack([_thumbnail(image) for image in images])]
+        images = [source, driving, prediction, difference if truth else difference * 0 + 1][: len(columns)]
+        sheet += [text_line(width, [(0, title)]), np.hstack([_thumbnail(image) for image in images])]
     write_image(path, np.vstack(sheet))
 
 
