@@ -7,6 +7,7 @@ import pytest
 import torch
 from clips import draw_image
 from conftest import TINY
+from PIL import Image
 from skimage.data import astronaut
 
 import depthaware
@@ -159,6 +160,19 @@ def test_points_of_a_face_are_its_eyes_nose_and_mouth_and_what_lies_behind():
     assert abs(mirrored[4] - [511 - points[4, 0], points[4, 1]]).max() < 8
     with pytest.raises(ValueError, match="found no face in the source"):
         face_points(draw_image(size=(128, 128)))
+
+
+def test_points_of_a_tilted_face_lie_in_its_square(model):
+    photo = np.asarray(Image.fromarray(astronaut()).rotate(28, expand=True))
+    found = module.attention_maps(model, photo, DRIVING, face_points(photo))
+    assert found.points.min() > 2 and found.points.max() < 61
+
+
+def test_a_face_too_far_from_that_of_the_reference_is_shown_all_the_same(model):
+    first, later = np.zeros((2, 400, 1600, 3), np.uint8)
+    first[:, :400], later[:, 1200:] = (astronaut()[:400, 20:420],) * 2
+    found = module.attention_maps(model, SOURCE, later, POINTS, reference=first)
+    assert found.driving.mean() > 50
 
 
 def test_points_of_a_whole_photo_lie_on_its_cut_out_face(model):

@@ -1,5 +1,6 @@
 """Maps of the cross-modal attention: from a point of the face to what its depth makes the generator look at."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -9,8 +10,6 @@ import torch
 from torch import Tensor
 
 from ..dagan import DaGAN
-from ..faces.crop import face_crop, whole_image
-from ..faces.detector import BlazeFaceDetector
 from ..keypoints import transfer_motion
 from ..media.image import Fit, Image, to_uint8
 from ..motion import DenseMotion
@@ -85,7 +84,10 @@ def attention_maps(
         raise ValueError(f"attention: these weights have none, their configuration is {model.config}")
     animator = Animator(model, source_image, AnimateOptions(fit=fit, initial_frame=0, scenes=False))
     images = [driving_image] if reference is None else [reference, driving_image]
-    squares = [frame.image for batch in animator.read(images) for frame in batch]
+    frames = [frame for batch in animator.read(images) for frame in batch]
+    if not frames[-1].found:  # too far from that of the reference to be followed
+        ((frames[-1],),) = animator.read([driving_image])
+    squares = [frame.image for frame in frames]
     source, driving = animator.source_image, squares[-1]
     places = _places(points, _size(source_image), animator.source)
     encoding, kp_driving = model.encode_source(source), model.detect_keypoints(driving)
@@ -116,13 +118,15 @@ def face_points(image: Image) -> npt.NDArray[np.float32]:
     Raises:
         ValueError: if there is no face in the image.
     """
-    faces = BlazeFaceDetector(all_sizes=True)([image])[0]
-    if not faces:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of no face, which is an error here
+        source = Source(image, 100, AnimateOptions())
+    if not source.faces:
         raise ValueError("points: found no face in the source, expected points x,y")
-    crop, (height, width) = whole_image(face_crop(faces[0]), image.shape), image.shape[:2]
-    (x, y), reach = crop.center, 0.42 * crop.side  # an upper corner of what the model sees, where there is more room
-    corner = [x - reach if x > width / 2 else x + reach, y - reach]
-    return np.vstack([faces[0].points[:4], np.clip(corner, 0, [width - 1, height - 1])]).astype(np.float32)
+    crop, (height, width) = source.crops[0], image.shape[:2]
+    left = crop.center[0] > width / 2  # an upper corner of what the model sees, where there is more room
+    corner = crop.to_image(np.array([8 if left else 91, 8]), source.size)
+    return np.vstack([source.faces[0].points[:4], np.clip(corner, 0, [width - 1, height - 1])]).astype(np.float32)
 
 
 def _size(image: Image | Tensor) -> tuple[int, int]:
