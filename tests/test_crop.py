@@ -12,7 +12,7 @@ from skimage import data, transform
 from depthaware.faces import BlazeFaceDetector
 from depthaware.faces.crop import FACTOR, LIFT, Crop, face_crop, whole_image
 from depthaware.faces.face import Face
-from depthaware.faces.paste import FEATHER, Paste
+from depthaware.faces.paste import FEATHER, Paste, _robust_mean
 
 ASTRONAUT = data.astronaut()
 squares = st.builds(
@@ -130,3 +130,9 @@ def test_the_square_of_the_astronaut_holds_her_head():
     crop = face_crop(BlazeFaceDetector()([ASTRONAUT])[0][0])
     assert np.linalg.norm(np.subtract(crop.center, (224, 117))) < 12
     assert 190 < crop.side < 250
+
+
+def test_colors_that_differ_in_two_ways_have_a_mean():
+    """Nothing is near the median of two distant halves, which lies between them."""
+    halves = np.repeat(np.array([[0], [100]], np.int16), 3, axis=1).repeat(160, axis=0)
+    np.testing.assert_array_equal(_robust_mean(halves), [0, 0, 0])

@@ -137,3 +137,11 @@ def test_images_of_other_shapes_are_one_line(case):
     expected = r"^driving: expected the shape of the prediction \(2, 3, 64, 64\), got \(2, 3, 32, 32\)$"
     with pytest.raises(ValueError, match=expected):
         DaGANLoss()(out, driving[..., ::2, ::2], *rest)
+
+
+def test_a_frozen_part_of_the_discriminator_stays_frozen(case, discriminator):
+    frozen, *_ = discriminator.parameters()
+    frozen.requires_grad_(False)
+    out, driving, transformed, transform = case
+    DaGANLoss(None)(out, driving, transformed, transform, discriminator)
+    assert not frozen.requires_grad and all(other.requires_grad for other in list(discriminator.parameters())[1:])

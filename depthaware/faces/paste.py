@@ -135,5 +135,6 @@ def _robust_mean(differences: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     if not len(differences):
         return np.zeros(3, np.float32)
     sample = differences[::4]
-    near = abs(sample - np.median(sample, axis=0)) <= 16
+    middle = np.percentile(sample, 50, axis=0, method="lower")  # one of the sample, so that something is near it
+    near = abs(sample - middle) <= 16
     return (sample * near).sum(0, dtype=np.float32) / near.sum(0)

@@ -152,6 +152,8 @@ def animate_to_file(
     if save_depth:
         check_output(save_depth, (".mp4",), others=(driving.path, output))
     animator = Animator(model, source_image, AnimateOptions(**options))
+    if animator.options.tracks:
+        notes("looking for faces in the driving video")  # which takes a while, without progress
     batches = animator.read(driving)
     for line in _choices(animator):
         notes(line)

@@ -186,7 +186,8 @@ class Animator:
         if not candidates:
             return  # the first frame, without reading it twice
         frames = enumerate(tracked_frames(driving, track, self._fit, self.options))
-        chosen = (item for item in islice(frames, candidates[-1] + 1) if item[0] in candidates)
+        wanted = candidates if isinstance(candidates, range) else frozenset(candidates)
+        chosen = (item for item in islice(frames, candidates[-1] + 1) if item[0] in wanted)
         nearest: dict[int, float] = {}
         with prefetch(in_batches(chosen, self.options.batch_size), AHEAD) as ahead:
             for batch in ahead:

@@ -114,12 +114,14 @@ class DaGANLoss(nn.Module):
 
     def _game(self, out: Generated, driving: Tensor, discriminator: nn.Module) -> tuple[Tensor, Tensor]:
         """The two parts of the GAN loss."""
+        trained = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
         discriminator.requires_grad_(False)
         kp = _without_gradient(out.kp_driving)
         generated = discriminator(out.prediction, kp)
         with torch.no_grad():
             real = discriminator(driving, kp)
-        discriminator.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
         matching = feature_matching_loss(real, generated)
         return self.adversarial * lsgan_generator_loss(generated), self.feature_matching * matching
 
