@@ -66,14 +66,16 @@ class _Spot(NamedTuple):
     def _enlarge(self, patch: Pillow.Image) -> Pillow.Image:
         """Resample the square at the pixels of the image."""
         bicubic, angle = Pillow.Resampling.BICUBIC, self.crop.angle
-        if angle and self.crop.side < patch.width:  # the transform below does not smooth
+        far = self.crop.side > 2 * patch.width  # enlarged by rows and columns first, which halves the time
+        if angle and (far or self.crop.side < patch.width):  # the transform below does not smooth
             patch = patch.resize((math.ceil(self.crop.side),) * 2, bicubic)
         step, middle = patch.width / self.crop.side, patch.width / 2
         dx, dy = self.columns.start - 0.5 - self.crop.center[0], self.rows.start - 0.5 - self.crop.center[1]
         a, b = step * math.cos(angle), step * math.sin(angle)
         x, y = middle + a * dx + b * dy, middle - b * dx + a * dy
         if angle:
-            return patch.transform(self.mask.size, Pillow.Transform.AFFINE, (a, b, x, -b, a, y), bicubic)
+            kernel = Pillow.Resampling.BILINEAR if far else bicubic
+            return patch.transform(self.mask.size, Pillow.Transform.AFFINE, (a, b, x, -b, a, y), kernel)
         right, bottom = (start + step * length for start, length in zip((x, y), self.mask.size, strict=True))
         end = patch.width
         return patch.resize(self.mask.size, bicubic, (max(x, 0), max(y, 0), min(right, end), min(bottom, end)))
