@@ -143,9 +143,7 @@ def test_files_keep_the_shape_of_the_photo(model, driving, tmp_path):
         )
     assert done.size == (384, 2 * 512 + 384) == read_video(tmp_path / "a.mp4").size
     assert read_video(tmp_path / "d.mp4").size == (256, 256)
-    assert lines[0] == "looking for faces in the driving video" and lines[1:] == [
-        f"initial frame: {lines[1].split()[-1]}"
-    ]
+    assert lines == [f"initial frame: {lines[0].split()[-1]}"]
     shown = next(iter(read_video(tmp_path / "a.mp4"))).image.astype(int)
     assert abs(shown[:, :512] - PHOTO).mean() < 4
 

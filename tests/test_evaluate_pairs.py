@@ -26,6 +26,7 @@ from depthaware.evaluation import (
     list_clips,
     read_pairs,
 )
+from depthaware.media.formats import VIDEO_SUFFIXES
 from depthaware.media.image import fit_square, write_image
 from depthaware.media.video import read_video
 
@@ -168,8 +169,7 @@ NAMES = [*(name for name in METRICS if name not in EXPRESSION), "expression", "f
 WRONG = {
     "--strict": "one.mp4: has 1 frame, expected at least 2",
     "--data absent": "data 'absent': expected a folder with clips or folders of frames",
-    "--data empty": "data 'empty': found no clips (.mp4, .mov, .webm, .mkv, .avi, .gif, .m4v, .ts) and no "
-    "folders of frames",
+    "--data empty": f"data 'empty': found no clips ({', '.join(VIDEO_SUFFIXES)}) and no folders of frames",
     "--data alone": "data 'alone': no clip gives a pair: one.mp4: has 1 frame, expected at least 2",
     "--data alone --protocol cross-identity": "data 'alone': no clip gives a pair: one.mp4: has 1 frame, "
     "expected at least 2",

@@ -26,6 +26,8 @@ from .source import Source
 PANEL = 512
 """Largest height of the panels of `compare`, in pixels."""
 
+_LONG = 500  # frames in which to look for faces takes long enough to be told
+
 
 @dataclass(frozen=True, eq=False)
 class AnimatedFrame(Frame):
@@ -152,8 +154,8 @@ def animate_to_file(
     if save_depth:
         check_output(save_depth, (".mp4",), others=(driving.path, output))
     animator = Animator(model, source_image, AnimateOptions(**options))
-    if animator.options.tracks:
-        notes("looking for faces in the driving video")  # which takes a while, without progress
+    if animator.options.tracks and driving.frames > _LONG:
+        notes(f"looking for faces in {driving.frames} driving frames")
     batches = animator.read(driving)
     for line in _choices(animator):
         notes(line)
