@@ -167,9 +167,16 @@ TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # signal
 
 
 def launch(recipe: Any, monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
-    """Run a recipe as ``torchrun --nproc-per-node 2 recipe flags`` does."""
+    """Run a recipe as ``torchrun --nproc-per-node 2 recipe flags`` does, with an agent that looks but once a second."""
     config = LaunchConfig(
-        1, 1, 2, start_method="fork", max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0"
+        1,
+        1,
+        2,
+        start_method="fork",
+        max_restarts=0,
+        monitor_interval=1,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
     )
     monkeypatch.setattr(sys, "argv", ["recipe", *flags])
     fresh()

@@ -59,6 +59,10 @@ def run_recipe(main: Callable[[Options], object], options: type[Options], descri
         _end(f"error: {error.filename or 'input or output'}: {error.strerror or error}", 2)
     except (ValueError, ImportError) as error:
         _end(f"error: {error}", 2)
+    except RuntimeError:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            time.sleep(10)  # the other process that this one lost says why it ended, and torchrun then stops this one
+        raise
 
 
 def parse(options: type[Options], description: str | None = None, args: Sequence[str] | None = None) -> Options:
