@@ -12,9 +12,9 @@ from depthaware import DaGAN
 # torch.export it starts some, before it none.
 torch.zeros(1, requires_grad=True).sum().backward()
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers that each use all cores get in each other's way
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
+# Workers that each use all cores get in each other's way, and a fork of a process that has used several hangs.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
