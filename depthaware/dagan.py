@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionForm
-from .depth import SelfSupDepthNet, check_image_size
+from .depth import SelfSupDepthNet
 from .generator import AttentionKind, DecoderKind, DepthAwareGenerator, SourceFeatures
 from .keypoints import KeypointInput, Keypoints, RGBDKeypointDetector
 from .motion import DenseMotion, DenseMotionNetwork
@@ -123,7 +123,6 @@ class DaGAN(nn.Module):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
-        check_image_size(image_size)
         self.image_size = image_size
         has_depth = keypoint_input != "rgb" or attention == "cross"
         depth: Any = dict(decoder_channels=depth_channels, image_size=image_size, depth_range=depth_range)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .blocks import ResNet, check_size
 from .pretrained import hub
 from .pretrained.config import records_options
+from .pretrained.options import check_options
 
 _FOUR = (True, True, True, True)
 # Built without timm, which takes seconds to import.
@@ -69,11 +70,8 @@ class SelfSupDepthNet(nn.Module):
         depth_range: tuple[float, float] | list[float] = (0.1, 100.0),
     ) -> None:
         super().__init__()
-        check_image_size(image_size)
         self.encoder, channels = resnet_encoder(encoder, in_channels=3, pretrained=pretrained)
         skips = [0, *channels]  # finest first; level 0 has no skip connection
-        if len(decoder_channels) != 5:
-            raise ValueError(f"decoder_channels: expected 5 widths, got {len(decoder_channels)}")
         widths = [*decoder_channels, skips[5]]
         self.reduce = nn.ModuleList(_reflect_conv(widths[i + 1], widths[i]) for i in range(5))
         self.fuse = nn.ModuleList(_reflect_conv(widths[i] + skips[i], widths[i]) for i in range(5))
@@ -145,27 +143,24 @@ def resnet_encoder(name: str, *, in_channels: int, pretrained: bool = False) -> 
 
     The plain family (``resnet18`` to ``resnet152``, ``test_resnet``) needs no timm unless `pretrained`.
     """
+    check_options({"encoder": name})
     plain = _RESNETS.get(name.partition(".")[0])
     if plain and not pretrained:
         resnet = ResNet(in_channels, **plain)
         return resnet, resnet.channels
     import timm
 
+    if not timm.is_model(name):
+        raise ValueError(f"encoder {name!r}: unknown to timm {timm.__version__}")
     try:
         model: Any = timm.create_model(name, pretrained=pretrained, features_only=True, in_chans=in_channels)
-    except RuntimeError as error:  # of an unknown name
+    except RuntimeError as error:  # without features
         raise ValueError(f"encoder {name!r}: {error}") from error
     if model.feature_info.reduction() != [2, 4, 8, 16, 32]:
         raise ValueError(
             f"encoder {name!r}: expected a ResNet with features at 1/2 to 1/32, found {model.feature_info.reduction()}"
         )
     return model, model.feature_info.channels()
-
-
-def check_image_size(image_size: object) -> None:
-    """Raise ValueError unless it is a number of pixels."""
-    if not isinstance(image_size, int) or image_size < 1:
-        raise ValueError(f"image_size: expected a number of pixels, got {image_size!r}")
 
 
 def normalize(image: Tensor) -> Tensor:

@@ -79,8 +79,6 @@ class RGBDKeypointDetector(nn.Module):
         padding: int = 0,
     ) -> None:
         super().__init__()
-        if input not in _CHANNELS:
-            raise ValueError(f"input: expected one of {', '.join(_CHANNELS)}, got {input!r}")
         self.input = input
         self.temperature = temperature
         self.down = AntiAliasDownsample(_CHANNELS[input], scale_factor)

@@ -88,10 +88,7 @@ def _load(args: Namespace, frames: int) -> "SupportsAnimation":
         return _fast(load_model(args), args, frames)
     from ..export.runtimes import ExportedDaGAN
 
-    model = ExportedDaGAN(args.weights)
-    if model.format != "onnx":
-        raise ValueError(f"--weights {args.weights}: expected an export in the format onnx, got {model.format}")
-    return model
+    return ExportedDaGAN(args.weights)
 
 
 def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN":

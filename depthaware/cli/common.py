@@ -1,6 +1,5 @@
 """Options and output that several commands share."""
 
-import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..media.sequence import find_images
 from ..media.signatures import found_in, refusal
 from ..pretrained.locate import CONFIG, find_local
+from ..pretrained.small_files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -71,10 +71,9 @@ def local_config(weights: str) -> dict[str, Any]:
     """Options in the config.json of weights on this machine; none if it cannot be read, which is said on loading."""
     folder = find_local(weights)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if folder else None
-    except (OSError, ValueError, RecursionError):
+        return read_object(folder / CONFIG, "options") if folder else {}
+    except (OSError, ValueError):
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def load_model(args: Namespace) -> "DaGAN":

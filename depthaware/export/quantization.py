@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from .._optional import require
-from .runtimes import ExportedDaGAN, follow, read_facts, relative
+from .facts import read_facts
+from .runtimes import ExportedDaGAN, follow, relative
 
 LEAST_PSNR = 35.0
 # By weight name. Key points and attention stay in float32, since their errors move or mix whole regions, and so do the

@@ -1,6 +1,5 @@
 """Exported models with the interface that animation needs, run without network code."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +9,8 @@ from torch import Tensor
 
 from .._optional import require
 from ..keypoints import Keypoints, transfer_motion
+from .facts import GRAPHS, read_facts
 
-FACTS = "export.json"
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 Runner = Callable[..., list[Tensor]]
 
 
@@ -35,39 +33,65 @@ class ExportedDaGAN:
 
     Args:
         folder: with export.json and the three graphs.
+        allow_code: also open the format "torch". Its files (.pt2) can run any code when they are opened, with your
+            rights: open those alone that you made yourself, or whose maker you would let use your computer.
 
     Raises:
-        ValueError: if there is no such export, or it is damaged.
+        ValueError: if there is no such export, it is damaged, or in the format "torch" without `allow_code`.
         ImportError: if ONNX Runtime is missing.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, allow_code: bool = False) -> None:
         folder = Path(folder)
         facts = read_facts(folder)
         self.format: str = facts["format"]
         self.image_size: int = facts["size"]
         self.config: dict[str, Any] = facts["config"]
-        graphs = {name: open_graph(folder / graph["file"], graph) for name, graph in facts["graphs"].items()}
-        self._encode, self._detect, self._drive = (graphs[name] for name in ("source_encoder", "detector", "driver"))
+        if self.format == "torch" and not allow_code:
+            raise ValueError(
+                f"{folder}: expected an export in the format onnx, got torch, whose files can run any code when they "
+                "are opened; ExportedDaGAN(..., allow_code=True) opens those whose maker you trust"
+            )
+        graphs = {name: open_graph(folder / facts["graphs"][name]["file"], facts["graphs"][name]) for name in GRAPHS}
+        self._encode, self._detect, self._drive = (graphs[name] for name in GRAPHS)
         names = facts["graphs"]["source_encoder"]["outputs"]
         self._keypoints = [index for index, name in enumerate(names) if name.startswith("keypoints_")]
+        self._folder = folder
 
     def encode_source(self, source_image: Tensor) -> ExportedSource:
         """Encode a source (1, 3, H, W) in [0, 1], once for all its frames."""
         encoding = self._encode(source_image)
-        return ExportedSource(source_image, Keypoints(*(encoding[i] for i in self._keypoints)), tuple(encoding))
+        return ExportedSource(
+            source_image, self._as_keypoints([encoding[i] for i in self._keypoints], 1), tuple(encoding)
+        )
 
     def detect_keypoints(self, image: Tensor) -> Keypoints:
         """Key points of images (B, 3, H, W) in [0, 1]."""
-        return Keypoints(*self._detect(image))
+        return self._as_keypoints(self._detect(image), len(image))
+
+    def _as_keypoints(self, found: list[Tensor], count: int) -> Keypoints:
+        ends = [(2,), (2, 2)][: len(found)]
+        if not 1 <= len(found) <= 2 or any(
+            tensor.ndim != 2 + len(end) or len(tensor) != count or tensor.shape[2:] != end
+            for tensor, end in zip(found, ends, strict=True)
+        ):
+            shapes = [tuple(tensor.shape) for tensor in found]
+            raise ValueError(
+                f"{self._folder}: key points are {shapes}, expected ({count}, N, 2) and ({count}, N, 2, 2)"
+            )
+        return Keypoints(*found)
 
     def drive(self, source: ExportedSource, kp_driving: Keypoints, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Frames (B, 3, H, W) in [0, 1] of one source under B sets of driving key points."""
         if dtype != torch.float32:
             raise ValueError(f"dtype: an exported model has its own, expected float32, got {dtype}")
-        return self._drive(source.image, *source.encoding, *(x for x in kp_driving if x is not None))[0]
+        frames = self._drive(source.image, *source.encoding, *(x for x in kp_driving if x is not None))[0]
+        expected = (len(kp_driving.value), *source.image.shape[1:])
+        if frames.shape != expected:
+            raise ValueError(f"{self._folder}: frames are {tuple(frames.shape)}, expected {expected}")
+        return frames
 
 
 def follow(model: Any, source_image: Tensor, driving_images: Tensor) -> list[Tensor]:
@@ -83,42 +107,55 @@ def relative(kp_source: Keypoints, kp_driving: Keypoints) -> Keypoints:
     return transfer_motion(kp_source, kp_driving, Keypoints(value[:1], None if jacobian is None else jacobian[:1]))
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Read export.json."""
-    try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{folder}: expected a folder made by `depthaware export`, found no {FACTS}") from error
-    except ValueError as error:
-        raise ValueError(f"{folder / FACTS}: not JSON ({error})") from error
-    missing = {"format", "size", "config", "graphs"} - set(facts)
-    if missing:
-        raise ValueError(
-            f"{folder / FACTS}: expected the keys that `depthaware export` writes, found no {min(missing)}"
-        )
-    return facts
-
-
 def open_graph(path: Path, names: dict[str, Any]) -> Runner:
-    """Load a graph as a function from its inputs, in the order of their names, to its outputs."""
+    """Load a graph as a function from its inputs, in the order of their names, to its outputs.
+
+    Args:
+        path: of the file; a .pt2 can run any code.
+        names: lists of the names of its "inputs" and "outputs".
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: cannot be loaded, there is no such file")
     try:
-        return _open_onnx(path, names["inputs"]) if path.suffix == ".onnx" else _open_torch(path)
+        run = _open_onnx(path, names) if path.suffix == ".onnx" else _open_torch(path)
     except (ValueError, ImportError):
         raise
     except Exception as error:  # the two libraries raise kinds of their own
-        raise ValueError(f"{path}: cannot be loaded ({(str(error).splitlines() or ['damaged'])[0]})") from error
+        raise ValueError(f"{path}: cannot be loaded ({_line(error)})") from error
+
+    def checked(*tensors: Tensor) -> list[Tensor]:
+        if len(tensors) != len(names["inputs"]):
+            raise ValueError(f"{path}: takes {len(names['inputs'])} inputs by export.json, got {len(tensors)}")
+        try:
+            found = run(*tensors)
+        except Exception as error:  # likewise
+            raise ValueError(f"{path}: cannot be run ({_line(error)})") from error
+        if len(found) != len(names["outputs"]) or any(tensor.dtype != torch.float32 for tensor in found):
+            raise ValueError(f"{path}: expected {len(names['outputs'])} outputs in float32, found others")
+        return found
+
+    return checked
 
 
-def _open_onnx(path: Path, inputs: list[str]) -> Runner:
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or ["damaged"])[0]
+
+
+def _open_onnx(path: Path, names: dict[str, Any]) -> Runner:
     onnxruntime = require("onnxruntime", "export")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # errors are raised as well
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave cores to reading and writing video
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs, outputs = names["inputs"], names["outputs"]
+    for expected, nodes in ((inputs, session.get_inputs()), (outputs, session.get_outputs())):
+        if (found := {node.name for node in nodes}) != set(expected):
+            raise ValueError(f"{path}: expected {', '.join(expected)} as in export.json, found {', '.join(found)}")
 
     def run(*tensors: Tensor) -> list[Tensor]:
         feed = {name: tensor.contiguous().numpy() for name, tensor in zip(inputs, tensors, strict=True)}
-        return [torch.from_numpy(array) for array in session.run(None, feed)]
+        return [torch.from_numpy(array) for array in session.run(outputs, feed)]
 
     return run
 

@@ -26,7 +26,7 @@ from .driving import (
     timed,
     tracked_frames,
 )
-from .inputs import check_precision
+from .inputs import check_finite, check_precision
 from .motion import DrivingMotion, pose_distance, select
 from .options import AnimateOptions, Driving, SupportsAnimation
 from .source import Source, to_array
@@ -67,6 +67,7 @@ class Animator:
         self.source_image = squares[:1]
         self._sources = [model.encode_source(square) for square in squares.split(1)]
         self._detector = detector or BlazeFaceDetector()
+        self._checked = False
         self.restart()
 
     def restart(self) -> None:
@@ -149,6 +150,10 @@ class Animator:
         for source, scale in zip(self._sources, self._scales, strict=True):
             moved = transfer_motion(source.keypoints, kp_driving, reference, mode=mode, adaptive_scale=scale)
             made.append(self.model.drive(source, moved, dtype=self.options.dtype))
+        if not self._checked and len(made[0]):  # once, since it waits for the device
+            for squares in made:
+                check_finite(squares, "animation")
+            self._checked = True
         return made[0] if len(made) == 1 else torch.stack(made, dim=1).flatten(0, 1)
 
     def fit(self, image: Image | Tensor) -> Tensor:

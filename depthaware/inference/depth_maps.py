@@ -26,6 +26,7 @@ from ..media.image import Image, fetch, to_pixels, to_tensor, to_uint8, write_im
 from ..media.panels import write_figure
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
+from .inputs import check_finite
 
 DepthFit = Literal["whole", "face"]
 
@@ -68,7 +69,9 @@ def gray_painter(model: DaGAN | SelfSupDepthNet, reference: Image | Tensor) -> C
     Returns:
         Function from the inputs of `estimate_disparity` to (1 or B, 1, H, W) in [0, 1].
     """
-    low, high = estimate_disparity(model, reference).aminmax()
+    disparity = estimate_disparity(model, reference)
+    check_finite(disparity, "depth")
+    low, high = disparity.aminmax()
     return _painter(model, float(low), float(high))
 
 
@@ -89,7 +92,9 @@ def video_painter(
     ranges: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for image in chosen:
         flat = float(image.std(axis=(0, 1)).mean()) < 8
-        low, high = np.quantile(estimate_disparity(model, image).cpu().numpy(), (0.005, 0.995))
+        disparity = estimate_disparity(model, image).cpu()
+        check_finite(disparity, "depth")
+        low, high = np.quantile(disparity.numpy(), (0.005, 0.995))
         ranges[flat].append((float(low), float(high)))
     lows, highs = zip(*(ranges[False] or ranges[True]), strict=True)
     return _painter(model, min(lows), max(highs))
@@ -113,7 +118,9 @@ def point_cloud(model: DaGAN | SelfSupDepthNet, image: Image) -> np.ndarray:
     focal = 1.6 * max(height, width)  # as in training, see examples/train_depth.py
     K = torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     near, far = model.depth_range
-    depth = disparity_to_depth(estimate_disparity(model, image).cpu(), min_depth=near, max_depth=far)
+    disparity = estimate_disparity(model, image).cpu()
+    check_finite(disparity, "depth")
+    depth = disparity_to_depth(disparity, min_depth=near, max_depth=far)
     points = backproject(depth, K[None])
     return (points[0].flatten(1).T * torch.tensor([1.0, -1.0, -1.0])).numpy()
 

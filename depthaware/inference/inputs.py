@@ -61,3 +61,12 @@ def check_precision(model: Any) -> None:
         raise ValueError(
             f"model: its weights are {found}, expected float32; for speed give dtype=torch.{found} instead"
         )
+
+
+def check_finite(made: Tensor, what: str) -> None:
+    """Raise ValueError for results that are no numbers, which would be written as black images."""
+    if not made.isfinite().all():
+        raise ValueError(
+            f"{what}: the model's results are not finite numbers; its weights or its dtype are not usable, "
+            "expected values in [0, 1]"
+        )

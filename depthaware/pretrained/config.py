@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, ParamSpec
 
+from .options import check_options
+
 Options = ParamSpec("Options")
 
 # Written before the options of `DaGAN` had the names of its parts' options.
@@ -26,7 +28,7 @@ def with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def records_options(init: Callable[Concatenate[Any, Options], None]) -> Callable[Concatenate[Any, Options], None]:
-    """Decorate an ``__init__`` so that it leaves its options, JSON-able, in ``self.config``.
+    """Decorate an ``__init__`` so that it checks its options, and leaves them, JSON-able, in ``self.config``.
 
     `pretrained` is left out: it says where training starts, and loaded weights are not to be downloaded again.
     """
@@ -34,9 +36,10 @@ def records_options(init: Callable[Concatenate[Any, Options], None]) -> Callable
 
     @functools.wraps(init)
     def recording(self: Any, *args: Options.args, **options: Options.kwargs) -> None:
-        init(self, *args, **options)
         bound = signature.bind(self, *args, **options)
         bound.apply_defaults()
+        check_options(bound.arguments)
+        init(self, *args, **options)
         values = {name: value for name, value in bound.arguments.items() if name not in ("self", "pretrained")}
         self.config = {name: [*value] if isinstance(value, tuple | list) else value for name, value in values.items()}
 

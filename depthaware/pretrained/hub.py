@@ -8,14 +8,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as serialize
-from torch import Tensor, nn
+from torch import nn
 
 from ..media.atomic import whole_folder
 from .config import with_current_names
-from .downloads import check_safetensors
 from .locate import CARD, CLASS, CONFIG, WEIGHTS, find, hub_error
+from .options import short
+from .small_files import read_object, read_text
+from .tensors import build, check_fit, check_shapes, fill, read_header, read_tensors
 
 Model = TypeVar("Model", bound=Any)
 _BARE_CARD = """---
@@ -95,20 +96,26 @@ def load(model_class: type[Model], name: str | Path, revision: str | None = None
     folder = find(name, revision=revision)
     options = with_current_names(read_config(folder))
     wanted, found = part.kind if part else "DaGAN", options.pop(CLASS, "DaGAN")
+    named = found if isinstance(found, str) and len(found) < 50 else short(found)
     if found != wanted and (part is None or found != "DaGAN"):
-        raise ValueError(f"{folder}: expected weights of {wanted}{' or DaGAN' if part else ''}, found those of {found}")
-    tensors = read_tensors(folder)
+        raise ValueError(f"{folder}: expected weights of {wanted}{' or DaGAN' if part else ''}, found those of {named}")
+    path = folder / WEIGHTS
+    stored = read_header(path)
+    names = {key: key for key in stored}
     if part is not None and found == "DaGAN":
         prefix = f"{part.name}."
-        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        names = {key.removeprefix(prefix): key for key in stored if key.startswith(prefix)}
         options = {own: options[name] for name, own in part.options.items() if name in options}
-        if not tensors:
+        if not names:
             raise ValueError(f"{folder}: expected weights of {wanted} or of a DaGAN with one, found no {part.words}")
-    try:
-        model = model_class(**options)
-    except Exception as error:  # whatever an impossible value breaks first
-        raise ValueError(f"{folder / CONFIG}: {(str(error).splitlines() or [''])[0]}") from error
-    fill(model, tensors, str(folder / WEIGHTS))
+    if "pretrained" in options:  # would download other weights first
+        raise ValueError(f"{folder / CONFIG}: unknown option pretrained")
+    described = {name: stored[key] for name, key in names.items()}
+    empty = build(lambda: model_class(**options), described, str(path), str(folder / CONFIG))
+    tensors = read_tensors(path, names)
+    check_fit(empty.state_dict(), tensors, str(path))
+    model = model_class(**options)  # takes memory from here on: as much as there are tensors
+    model.load_state_dict(tensors)
     model.card = read_card(folder)
     if part is not None and found == "DaGAN" and model.card:
         model.card = _PART_CARD.format(name=wanted, origin=folder.name, card=model.card.strip())
@@ -122,62 +129,22 @@ def named_config(model: Any, part: Part) -> dict[str, Any]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the options in config.json."""
-    path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(folder / CONFIG, "the model's options")
     except OSError as error:
         raise ValueError(f"{folder}: expected {CONFIG} and {WEIGHTS}, found no {CONFIG} ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected an object with the model's options, got {type(config).__name__}")
-    return config
 
 
 def read_card(folder: Path) -> str | None:
     """Read the model card, if there is one."""
-    path = folder / CARD
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    return read_text(folder / CARD) if (folder / CARD).is_file() else None
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Fill `model` from model.safetensors, strictly: every tensor there, of its shape, finite, and none left over."""
-    fill(model, read_tensors(folder), str(folder / WEIGHTS))
-
-
-def read_tensors(folder: Path, file: str = WEIGHTS) -> dict[str, Tensor]:
-    """Read model.safetensors, or another file of its kind."""
+def load_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) -> None:
+    """Fill `model` from a safetensors file, strictly: every tensor there, of its shape, finite, and none left over."""
     path = folder / file
-    if not path.is_file():
-        raise ValueError(f"{folder}: expected {CONFIG} and {file}, found no {file}")
-    check_safetensors(path)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-
-
-def fill(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Copy tensors into `model` after `check_fit`; errors begin with `name`."""
-    check_fit(model.state_dict(), tensors, name)
-    model.load_state_dict(tensors)
-
-
-def check_fit(expected: dict[str, Tensor], found: dict[str, Tensor], name: str) -> None:
-    """Raise a one-line error that names missing, unknown, misshapen or non-finite tensors."""
-    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    if missing or unknown:
-        parts = [f"{kind} {_few(keys)}" for kind, keys in (("missing", missing), ("unknown", unknown)) if keys]
-        raise ValueError(f"{name}: the tensors do not fit the configuration: {'; '.join(parts)}")
-    for key, tensor in found.items():
-        if tensor.shape != expected[key].shape:
-            raise ValueError(f"{name}: {key} is {tuple(tensor.shape)}, expected {tuple(expected[key].shape)}")
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name}: {key} has values that are not finite")
-
-
-def _few(keys: list[str]) -> str:
-    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    check_shapes(model.state_dict(), read_header(path), str(path))
+    fill(model, read_tensors(path), str(path))
 
 
 def save(

@@ -1,11 +1,11 @@
 """Weights by name: bundled, in a folder, or on the Hugging Face Hub. Needs no PyTorch, so that names fail early."""
 
-import json
 import os
 import warnings
 from pathlib import Path
 
 from .downloads import no_folder
+from .small_files import read_object
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 CLASS = "class"  # key of config.json for the name of the class; absent for a DaGAN
@@ -31,10 +31,10 @@ def list_models() -> list[str]:
 def is_ours(folder: Path) -> bool:
     """Tell whether a folder holds weights of depthaware, by the keys of its config.json."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_object(folder / CONFIG, "options")
     except (OSError, ValueError):
         return False
-    known = isinstance(config, dict) and (CLASS in config or {"num_keypoints", "keypoint_input"} <= config.keys())
+    known = CLASS in config or {"num_keypoints", "keypoint_input"} <= config.keys()
     return known and (folder / WEIGHTS).is_file()
 
 

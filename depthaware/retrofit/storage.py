@@ -1,5 +1,6 @@
 """Storage of retrofits: config.json, model.safetensors and a model card, no pickles."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,11 @@ from torch import nn
 
 from ..pretrained import hub
 from ..pretrained.fingerprint import fingerprint
+from ..pretrained.options import check_keys, check_options, flag, mapping, short, text, whole
 from .mechanism import Retrofitted
 
+_STORED = {"everything": flag, "fingerprints": mapping}
+_OPTIONS = {"fdn": flag, "cam": flag, "levels": whole(1, 12)}
 _CARD = """---
 library_name: depthaware
 license: other
@@ -69,7 +73,15 @@ def load_additions(
     config = hub.read_config(Path(folder))
     found = config.pop("family", None)
     if found != family:
-        raise ValueError(f"{folder}: expected a retrofit of depthaware.retrofit.{family}, found family {found!r}")
+        raise ValueError(f"{folder}: expected a retrofit of depthaware.retrofit.{family}, found family {short(found)}")
+    try:
+        check_keys(config, _STORED)
+        check_keys(config["fingerprints"], {"kp_detector": text, "generator": text})
+        check_options(config, _OPTIONS)
+        if unknown := sorted(config.keys() - _STORED.keys() - inspect.signature(retrofit).parameters.keys()):
+            raise ValueError(f"unknown option {unknown[0]}")
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / hub.CONFIG}: {error}") from error
     everything, expected = config.pop("everything"), config.pop("fingerprints")
     pair = _pair(*retrofit(*networks, **config))
     for name, part in pair.items():

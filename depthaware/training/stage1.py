@@ -17,7 +17,7 @@ from ..geometry import disparity_to_depth, invert_pose
 from ..losses import photometric_error, reproject
 from ..media.atomic import whole_file
 from ..pose import Pose, PoseNet
-from ..pretrained.hub import CARD, CONFIG, WEIGHTS, fill, read_tensors
+from ..pretrained.hub import CARD, CONFIG, WEIGHTS, fill, load_weights
 from ..pretrained.locate import bundled
 
 # Name of the timm encoder and widths of the decoder, finest first: those of dagan-tiny; the ResNet-18 of Hong et al.
@@ -106,7 +106,7 @@ class DepthStep(nn.Module):
         if self.pose_net is not None:
             if not (folder / POSE).is_file():
                 raise ValueError(f"{flag}{folder}: expected a folder of --pose network, found no {POSE}")
-            fill(self.pose_net, read_tensors(folder, POSE), str(folder / POSE))
+            load_weights(self.pose_net, folder, POSE)
 
 
 def check_depth(name: str | Path, flag: str = "") -> None:
