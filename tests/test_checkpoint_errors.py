@@ -61,7 +61,10 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "an image": (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9), "is a PNG image, expected"),
     "another zip": (_archive, "is a ZIP archive, expected"),
-    "TorchScript": (lambda p: torch.jit.save(torch.jit.script(torch.nn.ReLU()), str(p)), "foreign"),
+    "TorchScript": (
+        lambda p: torch.jit.save(torch.jit.script(torch.nn.ReLU()), str(p)),
+        "is TorchScript, which is code",
+    ),
     "safetensors": (
         lambda p: save_file({"a": torch.ones(3)}, p),
         "is a safetensors file, expected a PyTorch checkpoint",

@@ -5,7 +5,7 @@ the shapes, and its state dict. Only names change; whether the tensors fit is ch
 """
 
 import re
-import warnings
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 
 from .downloads import check_checkpoint
+from .pickles import check_pickles
 from .renaming import DEPTH_DECODER, DETECTOR, GENERATOR, POSE_DECODER, rename
+from .tensors import check_plain
 
 Tensors = dict[str, Tensor]
+_lock = threading.Lock()
+_MOST_TENSORS = 10_000
 Converted = tuple[dict[str, Any], Tensors]
 
 # (blocks of the four stages, whether they are bottlenecks) -> name and channels of the last stage
@@ -33,8 +37,8 @@ def load(path: str | Path) -> dict[str, Any]:
     """Load the dict in a ``.pth`` file. Only plain data and tensors are read: no code in the file is run."""
     check_checkpoint(path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
-            warnings.simplefilter("ignore")  # about files that are refused below
+        check_pickles(path)
+        with _lock, torch.serialization.safe_globals(_numpy_scalars()):  # which belong to the process
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -49,9 +53,16 @@ def load(path: str | Path) -> dict[str, Any]:
 
 def _numpy_scalars() -> list[Any]:
     """Types in a pickled NumPy scalar: plain data that training scripts save as losses and epochs."""
-    scalar = np.float64(0).__reduce__()[0]
     types = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
-    return [np.dtype, *types, scalar, (scalar, "numpy.core.multiarray.scalar")]  # the latter before numpy 2
+    names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")  # the latter before numpy 2
+    return [np.dtype, *types, *((_scalar, name) for name in names)]
+
+
+def _scalar(dtype: Any, content: bytes) -> Any:
+    """A NumPy scalar of few bytes; NumPy's own function makes any number of them."""
+    if not isinstance(dtype, np.dtype) or dtype.itemsize > 32 or dtype.kind not in "iufb":
+        raise ValueError(f"expected a number, found {dtype}")
+    return np.frombuffer(content, dtype, count=1)[0]
 
 
 def read_model(
@@ -194,17 +205,25 @@ def _read_encoder(path: Path, in_channels: int) -> tuple[str, int, Tensors]:
 
 def _entry(content: dict[str, Any], name: str, path: str | Path) -> Tensors:
     if not isinstance(content.get(name), dict):
-        found = ", ".join(map(str, list(content)[:6])) or "nothing"
+        found = ", ".join(map(_name, list(content)[:6])) or "nothing"
         raise ValueError(f"{path}: expected a DaGAN or FOMM checkpoint with {name}, found {found}")
     return _tensors(content[name], f"{path}: {name}")
 
 
 def _tensors(state: dict[str, Any], name: str | Path) -> Tensors:
     """A state dict without the ``module.`` prefix of DataParallel."""
+    if len(state) > _MOST_TENSORS:
+        raise ValueError(f"{name}: expected tensors by name, at most {_MOST_TENSORS}, found {len(state)}")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{name}: expected tensors by name, found a {type(value).__name__} under {key!r}")
+            raise ValueError(f"{name}: expected tensors by name, found a {type(value).__name__} under {_name(key)!r}")
+    check_plain(state, str(name))
     return {key.removeprefix("module."): tensor for key, tensor in state.items()}
+
+
+def _name(key: Any) -> str:
+    """A key for an error; one that is no string may be of any size and depth."""
+    return key[:100] if isinstance(key, str) else f"a {type(key).__name__}"
 
 
 def _pop_scale(state: Tensors, key: str, path: str | Path) -> float:

@@ -7,6 +7,8 @@ from ..media.signatures import found_in
 
 # In other formats than the one that is expected, or too old to be known.
 _MAYBE = ("a PyTorch checkpoint", "a Python pickle", "a tar archive", "of an unknown kind")
+_END = 66_000  # bytes, in which the end of a ZIP archive begins
+_LIST_LIMIT, _PICKLE_LIMIT = 8 << 20, 8 << 20
 _CURES = {
     "an empty file": "download it again",
     "a Git LFS pointer": "fetch the file itself with `git lfs pull`, or download it from the repository's page",
@@ -44,8 +46,30 @@ def no_folder(path: Path) -> str:
 
 
 def _check_end(path: str | Path, found: str) -> None:
-    """Checkpoints are ZIP archives, whose list of contents comes last."""
+    """Checkpoints are ZIP archives, whose list of contents comes last; PyTorch never compresses them."""
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"PK"
-    if zipped and not zipfile.is_zipfile(path):
+        start = file.read(2)
+        size = file.seek(0, 2)
+        file.seek(max(size - _END, 0))
+        end = file.read()
+    if start[:1] == b"\x80" and start[1:] != b"\2":  # PyTorch's protocol
+        raise ValueError(f"{path}: is a Python pickle, not a PyTorch checkpoint (.pth, .pth.tar), as expected")
+    if start != b"PK":
+        return
+    if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: is half a download of {found}, its end is missing: download it again")
+    listed = int.from_bytes(end[end.rfind(b"PK\5\6") :][12:16], "little")
+    if listed > _LIST_LIMIT:
+        raise ValueError(f"{path}: its list of contents has {listed} bytes, expected at most {_LIST_LIMIT}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # damage raises nearly any type
+        raise ValueError(f"{path}: is damaged ({error}): download it again") from error
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise ValueError(f"{path}: is TorchScript, which is code, expected a checkpoint with tensors alone")
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > size:
+        raise ValueError(f"{path}: is compressed, expected a PyTorch checkpoint, whose contents never are")
+    pickles = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    if pickles > _PICKLE_LIMIT:
+        raise ValueError(f"{path}: its data.pkl has {pickles} bytes, expected at most {_PICKLE_LIMIT}")

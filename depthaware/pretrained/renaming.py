@@ -65,5 +65,7 @@ def rename(state: dict[str, Tensor], prefixes: dict[str, str], name: str | Path)
             ours = ours.replace(old, new)
         renamed[ours] = tensor
     if unknown:
-        raise ValueError(f"{name}: unknown {', '.join(unknown[:5])}" + (", ..." if len(unknown) > 5 else ""))
+        raise ValueError(
+            f"{name}: unknown {', '.join(key[:100] for key in unknown[:5])}" + (", ..." if len(unknown) > 5 else "")
+        )
     return renamed

@@ -1,0 +1,58 @@
+"""Pickles looked through before they are read: deep tuples in them crash Python itself, when one is a key of a dict."""
+
+import io
+import pickletools
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+_MOST_STEPS, _MOST_DEPTH = 1_000_000, 100
+_LEGACY = 5  # pickles at the start of a checkpoint that is no ZIP archive; its numbers follow
+_MARK = -1
+
+
+def check_pickles(path: str | Path) -> None:
+    """Raise an error for a checkpoint whose pickles are damaged, endless or too deep; nothing in them is made.
+
+    Raises:
+        Exception: of any type; the file is not to be read.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.filename.endswith(".pkl"):
+                    _check(io.BytesIO(archive.read(entry)))
+        return
+    with open(path, "rb") as file:
+        for _ in range(_LEGACY):
+            _check(file)
+
+
+def _check(file: IO[bytes]) -> None:
+    """Follow the depths of the tuples on the stack of the pickle machine."""
+    stack: list[int] = []
+    memo: dict[int, int] = {}
+    argument: Any
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        name, taken = opcode.name, len(opcode.stack_before)
+        if step > _MOST_STEPS:
+            raise ValueError("too many steps")
+        if name == "MARK":
+            stack.append(_MARK)
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name in ("POP", "DUP"):
+            stack = stack[:-1] if name == "POP" else [*stack, stack[-1]]
+        elif taken or opcode.stack_after:
+            parts: list[int] = []
+            if pickletools.markobject in opcode.stack_before:
+                while (part := stack.pop()) != _MARK:
+                    parts.append(part)
+                taken = opcode.stack_before.index(pickletools.markobject)
+            parts += [stack.pop() for _ in range(taken)]
+            made = 1 + max(parts, default=0) if "TUPLE" in name or name in ("REDUCE", "NEWOBJ") else 0
+            if made > _MOST_DEPTH:
+                raise ValueError("too deep")
+            stack += [made] * len(opcode.stack_after)
