@@ -19,6 +19,7 @@ class HubServer:
         self.repos: dict[str, dict[str, Files]] = {}
         self.lfs: Files = {}
         self.requests: list[str] = []
+        self.failures: dict[str, int] = {}  # status for repositories whose requests fail
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -83,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, routes: dict[str, Callable[..., None]]) -> None:
         path = self.path.split("?")[0]
         self.hub.requests.append(f"{self.command} {path}")
+        for repo, status in self.hub.failures.items():
+            if repo in path:
+                return self._error("", status)
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         for pattern, handler in routes.items():
             if match := re.fullmatch(pattern, path):
@@ -112,7 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
             content = self.hub.files(repo, sha).get(name)
             if content is None:
                 return self._error("EntryNotFound")
-            self._send(content, {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": sha})
+            tag = hashlib.sha256(content).hexdigest() if name.endswith(".safetensors") else _oid(content)
+            self._send(content, {"ETag": f'"{tag}"', "X-Repo-Commit": sha})
 
     def _create(self) -> None:
         if not self.headers.get("Authorization"):

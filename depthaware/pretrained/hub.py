@@ -13,7 +13,8 @@ from torch import nn
 
 from ..media.atomic import whole_folder
 from .config import with_current_names
-from .locate import CARD, CLASS, CONFIG, WEIGHTS, find, hub_error
+from .hub_client import hub_error
+from .locate import CARD, CLASS, CONFIG, WEIGHTS, find
 from .options import short
 from .small_files import read_object, read_text
 from .tensors import build, check_fit, check_shapes, fill, read_header, read_tensors

@@ -1,10 +1,12 @@
 """Weights by name: bundled, in a folder, or on the Hugging Face Hub. Needs no PyTorch, so that names fail early."""
 
 import os
+import shlex
 import warnings
 from pathlib import Path
 
 from .downloads import no_folder
+from .hub_client import hub_error, is_whole, quiet_client
 from .small_files import read_object
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -92,22 +94,22 @@ def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     where = f"Hub weights {repo_id!r}" + (f" at revision {revision!r}" if revision else "")
-    try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]))
-    except Exception as error:  # the client's transport raises kinds of its own, which change with its version
-        raise hub_error(where, error) from error
-
-
-def hub_error(where: str, error: Exception) -> ValueError | OSError:
-    """One line: ValueError for an id that is wrong or unknown to the Hub, OSError for failures of network and Hub."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, RepositoryNotFoundError):
-        return ValueError(f"{where}: no such repository, or no access to it")
-    if isinstance(error, RevisionNotFoundError):
-        return ValueError(f"{where}: no such revision")
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if isinstance(error, LocalEntryNotFoundError):
-        return OSError(f"{where}: not downloaded before, and the Hub is out of reach ({line})")
-    wrong = isinstance(error, ValueError) and not isinstance(error, OSError)  # the client has errors that are both
-    return (ValueError if wrong else OSError)(f"{where}: {line}")
+    for again in (False, True):
+        try:
+            with quiet_client():
+                folder = Path(
+                    snapshot_download(
+                        repo_id, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD], force_download=again
+                    )
+                )
+        except Exception as error:  # the client's transport raises kinds of its own, which change with its version
+            if again:
+                break
+            raise hub_error(where, error) from error
+        damaged = [file for file in (CONFIG, WEIGHTS, CARD) if not is_whole(folder / file)]
+        if not damaged:
+            return folder
+    raise ValueError(
+        f"{where}: {damaged[0]} is damaged in the cache, and a second download failed or was damaged too; "
+        f"clear it with: rm -r {shlex.quote(str(folder.parents[1]))}"
+    )
