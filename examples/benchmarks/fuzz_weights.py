@@ -1,4 +1,4 @@
-"""Load seeded mutants of weights, configs, exports and checkpoints, each in a process of its own, and count how they end.
+"""Load seeded mutants of weights, configs, exports and checkpoints, each in its own process, and count how they end.
 
     python examples/benchmarks/fuzz_weights.py --mutants 2000
 
