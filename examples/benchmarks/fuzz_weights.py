@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import timm  # noqa: F401  # here, or each process would import it
 import torch
 
 from depthaware import DaGAN
@@ -122,7 +123,7 @@ def make(folder: Path) -> dict[str, tuple[Path, Callable[[], int]]]:
 
 
 def run(call: Callable[[], int]) -> tuple[str, float, float]:
-    """How a call in a forked process ends, in seconds and MB beyond this process."""
+    """Call in a forked process, and return its end, its seconds, and its MB beyond those of this process."""
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     pid = os.fork()
     if not pid:
