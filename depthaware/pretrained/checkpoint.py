@@ -9,12 +9,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .downloads import check_checkpoint
-from .pickles import check_pickles
+from .pickles import check_pickles, numpy_scalars
 from .renaming import DEPTH_DECODER, DETECTOR, GENERATOR, POSE_DECODER, rename
 from .tensors import check_plain
 
@@ -38,7 +37,7 @@ def load(path: str | Path) -> dict[str, Any]:
     check_checkpoint(path)
     try:
         check_pickles(path)
-        with _lock, torch.serialization.safe_globals(_numpy_scalars()):  # which belong to the process
+        with _lock, torch.serialization.safe_globals(numpy_scalars()):  # which belong to the process
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -49,20 +48,6 @@ def load(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a checkpoint (a dict), found a {type(content).__name__}")
     return content
-
-
-def _numpy_scalars() -> list[Any]:
-    """Types in a pickled NumPy scalar: plain data that training scripts save as losses and epochs."""
-    types = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
-    names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")  # the latter before numpy 2
-    return [np.dtype, *types, *((_scalar, name) for name in names)]
-
-
-def _scalar(dtype: Any, content: bytes) -> Any:
-    """A NumPy scalar of few bytes; NumPy's own function makes any number of them."""
-    if not isinstance(dtype, np.dtype) or dtype.itemsize > 32 or dtype.kind not in "iufb":
-        raise ValueError(f"expected a number, found {dtype}")
-    return np.frombuffer(content, dtype, count=1)[0]
 
 
 def read_model(

@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 _MOST_STEPS, _MOST_DEPTH = 1_000_000, 100
 _LEGACY = 5  # pickles at the start of a checkpoint that is no ZIP archive; its numbers follow
 _MARK = -1
@@ -56,3 +58,17 @@ def _check(file: IO[bytes]) -> None:
             if made > _MOST_DEPTH:
                 raise ValueError("too deep")
             stack += [made] * len(opcode.stack_after)
+
+
+def numpy_scalars() -> list[Any]:
+    """Types in a pickled NumPy scalar: plain data that training scripts save as losses and epochs."""
+    types = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
+    names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")  # the latter before numpy 2
+    return [np.dtype, *types, *((_scalar, name) for name in names)]
+
+
+def _scalar(dtype: Any, content: bytes) -> Any:
+    """A NumPy scalar of few bytes; NumPy's own function makes any number of them."""
+    if not isinstance(dtype, np.dtype) or dtype.itemsize > 32 or dtype.kind not in "iufb":
+        raise ValueError(f"expected a number, found {dtype}")
+    return np.frombuffer(content, dtype, count=1)[0]
