@@ -33,6 +33,8 @@ def test_public_names():
         "Plan",
         "Retrofitted",
         "Site",
+        "SiteStatus",
+        "Status",
         "check_bare",
         "depth_channels",
         "encoder_widths",

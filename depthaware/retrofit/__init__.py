@@ -8,7 +8,9 @@ from .. import submodules
 from . import fomm, tpsmm
 from .additions import DepthChannel, DepthPyramid, depth_channels
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
-from .mechanism import NOTHING, Plan, Retrofitted, Site
+from .mechanism import Retrofitted
+from .plan import NOTHING, Plan, Site
+from .status import SiteStatus, Status
 from .storage import load_additions, save_retrofit
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "Plan",
     "Retrofitted",
     "Site",
+    "SiteStatus",
+    "Status",
     "check_bare",
     "depth_channels",
     "encoder_widths",

@@ -3,18 +3,19 @@
 `retrofit` accepts networks of the authors' code, or those of `load_fomm`, which does not need it.
 """
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..attention import CrossModalAttention
 from ..blocks import AntiAliasDownsample
 from .additions import DepthPyramid, depth_channels
 from .fomm_networks import FOMMGenerator, FOMMKeypointDetector, keypoints, load_fomm
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
-from .mechanism import NOTHING, Plan, Retrofitted, Site
+from .mechanism import Retrofitted
+from .plan import NOTHING, Plan, Site
 from .storage import load_additions, save_retrofit
 
 __all__ = [
@@ -55,7 +56,7 @@ def retrofit(
     plans = _rgbd(kp_detector) if fdn else NOTHING, _attention(generator) if cam else NOTHING
     options = {"family": "fomm", "fdn": fdn, "cam": cam}
     pair = Retrofitted(kp_detector, depth_net, plans[0], options), Retrofitted(generator, depth_net, plans[1], options)
-    pair[1].register_forward_pre_hook(_check_call, with_kwargs=True)
+    pair[1].register_forward_pre_hook(partial(_check_call, pair[1].arguments), with_kwargs=True)
     return pair
 
 
@@ -106,12 +107,11 @@ def _attention(generator: nn.Module) -> Plan:
     return Plan(DepthPyramid(widths), [Site(path, CrossModalAttention(widths[-1]), "before")])
 
 
-def _check_call(generator: nn.Module, args: Any, kwargs: Any) -> None:
+def _check_call(names: list[str], generator: nn.Module, args: Any, kwargs: Any) -> None:
     """Refuse key points with Jacobians on one side only, which some networks silently ignore."""
-
-    def check(source_image: Tensor, kp_driving: Mapping[str, Tensor], kp_source: Mapping[str, Tensor]) -> None:
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if "kp_driving" in given and "kp_source" in given:
+        kp_driving, kp_source = given["kp_driving"], given["kp_source"]
         driving, source = keypoints(kp_driving), keypoints(kp_source)
         if (driving.jacobian is None) != (source.jacobian is None):
             raise ValueError(f"key points: kp_driving has {', '.join(kp_driving)}, kp_source {', '.join(kp_source)}")
-
-    check(*args, **kwargs)

@@ -13,7 +13,8 @@ from ..attention import CrossModalAttention
 from ..keypoints import Keypoints
 from .additions import DepthPyramid, depth_channels
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
-from .mechanism import NOTHING, Plan, Retrofitted, Site
+from .mechanism import Retrofitted
+from .plan import NOTHING, Plan, Site
 from .storage import load_additions, save_retrofit
 
 __all__ = ["Retrofitted", "keypoints", "load_retrofit", "retrofit", "save_retrofit"]
