@@ -30,6 +30,7 @@ def test_public_names():
         "NOTHING",
         "DepthChannel",
         "DepthPyramid",
+        "Pair",
         "Plan",
         "Retrofitted",
         "Site",
@@ -42,6 +43,7 @@ def test_public_names():
         "find_submodule",
         "fomm",
         "load_additions",
+        "push_retrofit",
         "save_retrofit",
         "tpsmm",
     ]

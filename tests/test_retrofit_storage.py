@@ -1,7 +1,11 @@
 """Retrofits on disk: what is saved is what is loaded, and what does not fit is refused."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
+from hub_server import HubServer
 from retrofits import (
     DRIVING,
     FAMILIES,
@@ -16,9 +20,111 @@ from retrofits import (
     retrofitted,
 )
 from safetensors import safe_open
+from test_hub import client
 
 from depthaware import SelfSupDepthNet
 from depthaware.retrofit import fomm, tpsmm
+
+CLIENT = """
+import torch
+from retrofits import depth_net, networks, open_gates, retrofitted
+from depthaware.retrofit import fomm
+pair = fomm.retrofit(*networks("fomm"), depth_net())
+open_gates(list(pair))
+out["url"] = pair.push_to_hub("me/depth")
+loaded = fomm.load_retrofit("me/depth", *networks("fomm"), depth_net(), revision="main")
+out["equal"] = all(torch.equal(a, b) for a, b in zip(*({**p[1].state_dict()}.values() for p in (pair, loaded))))
+out["refused"] = refusal(fomm.load_retrofit, "me/nothing", *networks("fomm"), depth_net())
+"""
+
+
+def test_a_pushed_retrofit_comes_back(tmp_path):
+    with HubServer() as server:
+        path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+        out = client(CLIENT, server.url, tmp_path, PYTHONPATH=path)
+        assert out["url"].startswith(f"{server.url}/me/depth/commit/") and out["equal"]
+        assert out["refused"] == "ValueError: Hub weights 'me/nothing': no such repository, or no access to it"
+        assert b"retrofit.fomm.load_retrofit" in server.files("me/depth")["README.md"]
+
+
+def test_the_pair_saves_itself_like_an_adapter(tmp_path):
+    pair = fomm.retrofit(*networks("fomm"), depth_net())
+    pair.save_pretrained(tmp_path / "it")
+    loaded = fomm.load_retrofit(tmp_path / "it", *networks("fomm"), depth_net())
+    assert_equal(call(list(loaded)), call(list(pair)))
+    assert [group["lr"] for group in loaded.parameter_groups(1, 2)] == [2, 1, 2, 1]
+    one_line(f"weights '{tmp_path}/no': expected a folder", lambda: load_str(f"{tmp_path}/no"))
+
+
+def load_str(name: str) -> None:
+    fomm.load_retrofit(name, *networks("fomm"), depth_net())
+
+
+def test_halves_of_two_retrofits_are_not_saved(tmp_path):
+    one, other = (fomm.retrofit(*networks("fomm"), depth_net(), **{key: False}) for key in ("cam", "fdn"))
+    one_line("expected both networks from one retrofit", lambda: fomm.save_retrofit(tmp_path / "it", one[0], other[1]))
+    one, other = (fomm.retrofit(*networks("fomm"), depth_net(width)) for width in (4, 8))
+    one_line("two with different depth", lambda: fomm.save_retrofit(tmp_path / "it", one[0], other[1]))
+    assert not (tmp_path / "it").exists()
+
+
+@each_family
+@pytest.mark.parametrize("prefix", ["", "module."])
+@torch.no_grad()
+def test_checkpoints_from_before_and_after_load_strictly(name, prefix):
+    """Also inside of another module, as DataParallel is one."""
+    nets, others = retrofitted(name), networks(name, seed=1)
+    open_gates(nets)
+    bare, whole = ([net.state_dict() for net in pair] for pair in (others[:2], nets[:2]))
+    target = retrofitted(name, networks(name, seed=2))
+    for net, state in zip(target, bare, strict=False):
+        outer = torch.nn.ModuleDict({"module": net}) if prefix else net
+        outer.load_state_dict({prefix + key: value for key, value in state.items()})
+    assert_equal(call([*target[:2], *nets[2:]]), call([*others[:2], *nets[2:]]))
+    for net, state in zip(target, whole, strict=False):
+        outer = torch.nn.ModuleDict({"module": net}) if prefix else net
+        outer.load_state_dict({prefix + key: value for key, value in state.items()})
+    assert_equal(call([*target[:2], *nets[2:]]), call(nets))
+
+
+def test_a_checkpoint_from_before_with_a_missing_or_unknown_tensor_is_refused():
+    kp_detector, _ = retrofitted("fomm")
+    state = networks("fomm")[0].state_dict()
+    for broken, message in (
+        ({key: value for key, value in state.items() if key != "kp.bias"}, r"Missing key.*\n?.*model\.kp\.bias"),
+        (state | {"kp.other": torch.zeros(1)}, r"Unexpected key.*\n?.*model\.kp\.other"),
+        ({}, "Missing key"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            kp_detector.load_state_dict(broken)
+
+
+def test_a_training_resumes_with_its_optimizer(tmp_path):
+    """As FOMM's scripts do it: one file with both state dicts and the optimizer's; the depth network in it once."""
+
+    def step(pair, optimizer):
+        call(pair)["prediction"].square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def start():
+        pair = retrofitted("fomm")
+        return pair, torch.optim.Adam([p for net in pair for p in net.parameters()], lr=1e-3)
+
+    pair, optimizer = start()
+    step(pair, optimizer)
+    torch.save({"nets": [net.state_dict() for net in pair], "optimizer": optimizer.state_dict()}, tmp_path / "x.tar")
+    step(pair, optimizer)
+    again, other = start()
+    saved = torch.load(tmp_path / "x.tar", weights_only=True)
+    for net, state in zip(again, saved["nets"], strict=True):
+        net.load_state_dict(state)
+    other.load_state_dict(saved["optimizer"])
+    step(again, other)
+    assert_equal(call(again), call(pair))
+    depths = [state["depth_net.encoder.conv1.weight"] for state in saved["nets"]]
+    assert depths[0].untyped_storage().data_ptr() == depths[1].untyped_storage().data_ptr()
+
 
 SMALL_DEPTH = {"encoder": "test_resnet.r160_in1k", "decoder_channels": (4, 4, 8, 8, 4)}
 

@@ -11,12 +11,13 @@ from .lookup import check_bare, encoder_widths, find_first_convolution, find_sub
 from .mechanism import Retrofitted
 from .plan import NOTHING, Plan, Site
 from .status import SiteStatus, Status
-from .storage import load_additions, save_retrofit
+from .storage import Pair, load_additions, push_retrofit, save_retrofit
 
 __all__ = [
     "NOTHING",
     "DepthChannel",
     "DepthPyramid",
+    "Pair",
     "Plan",
     "Retrofitted",
     "Site",
@@ -29,6 +30,7 @@ __all__ = [
     "find_submodule",
     "fomm",
     "load_additions",
+    "push_retrofit",
     "save_retrofit",
     "tpsmm",
 ]

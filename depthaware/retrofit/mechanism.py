@@ -56,6 +56,7 @@ class Retrofitted(nn.Module):
         self.arguments = list(inspect.signature(bare.forward).parameters)
         self._hooks = [add_hook(model, site, self._owner) for site in plan.sites]
         self.model = model
+        self.register_load_state_dict_pre_hook(_accept_bare_weights)
         self.train(model.training)
 
     def __getattr__(self, name: str) -> Any:
@@ -210,3 +211,14 @@ class Retrofitted(nn.Module):
             hook.remove()
         self._removed = True
         return self.model
+
+
+def _accept_bare_weights(part: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a state dict from before the retrofit load as well, strictly; the additions stay as they are then."""
+    own = part.state_dict(prefix=prefix)
+    bare = part.get_submodule("model").state_dict(prefix=prefix)
+    given = [key for key in state if key.startswith(prefix)]
+    if any(key in own for key in given if key not in bare) or not any(key in bare for key in given):
+        return
+    tensors = {f"{prefix}model.{key.removeprefix(prefix)}": state.pop(key) for key in given}
+    state.update({key: value for key, value in own.items() if not key.startswith(f"{prefix}model.")} | tensors)
