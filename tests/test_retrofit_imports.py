@@ -46,6 +46,7 @@ def test_public_names():
         "push_retrofit",
         "save_retrofit",
         "tpsmm",
+        "upgrade_checkpoint",
     ]
     assert all(hasattr(retrofit, name) for name in retrofit.__all__)
     page = (ROOT / "docs/api/retrofit.md").read_text()

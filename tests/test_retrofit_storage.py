@@ -23,7 +23,7 @@ from safetensors import safe_open
 from test_hub import client
 
 from depthaware import SelfSupDepthNet
-from depthaware.retrofit import fomm, tpsmm
+from depthaware.retrofit import fomm, tpsmm, upgrade_checkpoint
 
 CLIENT = """
 import torch
@@ -99,31 +99,77 @@ def test_a_checkpoint_from_before_with_a_missing_or_unknown_tensor_is_refused():
             kp_detector.load_state_dict(broken)
 
 
-def test_a_training_resumes_with_its_optimizer(tmp_path):
-    """As FOMM's scripts do it: one file with both state dicts and the optimizer's; the depth network in it once."""
+NAMES = ["kp_detector", "generator"]
 
-    def step(pair, optimizer):
-        call(pair)["prediction"].square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
-    def start():
-        pair = retrofitted("fomm")
-        return pair, torch.optim.Adam([p for net in pair for p in net.parameters()], lr=1e-3)
+def optimizers(pair):
+    return [torch.optim.Adam(net.parameters(), lr=1e-3) for net in pair]
 
-    pair, optimizer = start()
-    step(pair, optimizer)
-    torch.save({"nets": [net.state_dict() for net in pair], "optimizer": optimizer.state_dict()}, tmp_path / "x.tar")
-    step(pair, optimizer)
-    again, other = start()
-    saved = torch.load(tmp_path / "x.tar", weights_only=True)
-    for net, state in zip(again, saved["nets"], strict=True):
-        net.load_state_dict(state)
-    other.load_state_dict(saved["optimizer"])
-    step(again, other)
+
+def step(pair, adams):
+    call(pair)["prediction"].square().mean().backward()
+    for adam in adams:
+        adam.step()
+        adam.zero_grad()
+
+
+def write(path, pair, adams):
+    """Write a file with the entries that FOMM's scripts write."""
+    content = dict(zip(NAMES, (net.state_dict() for net in pair), strict=True)) | {"epoch": 7}
+    torch.save(content | {f"optimizer_{n}": adam.state_dict() for n, adam in zip(NAMES, adams, strict=True)}, path)
+
+
+def read(path, pair, adams):
+    content = torch.load(path, weights_only=True)
+    for name, net, adam in zip(NAMES, pair, adams, strict=True):
+        net.load_state_dict(content[name])
+        adam.load_state_dict(content[f"optimizer_{name}"])
+    return content
+
+
+def test_a_training_resumes_with_its_optimizers(tmp_path):
+    pair = retrofitted("fomm")
+    adams = optimizers(pair)
+    step(pair, adams)
+    write(tmp_path / "x.tar", pair, adams)
+    step(pair, adams)
+    again = retrofitted("fomm")
+    others = optimizers(again)
+    content = read(tmp_path / "x.tar", again, others)
+    step(again, others)
     assert_equal(call(again), call(pair))
-    depths = [state["depth_net.encoder.conv1.weight"] for state in saved["nets"]]
-    assert depths[0].untyped_storage().data_ptr() == depths[1].untyped_storage().data_ptr()
+    depths = [next(value for key, value in content[name].items() if "depth_net" in key) for name in NAMES]
+    assert depths[0].untyped_storage().data_ptr() == depths[1].untyped_storage().data_ptr()  # in the file once
+
+
+def test_a_training_from_before_goes_on_with_depth(tmp_path):
+    """The first step with depth is that without, since the additions still do nothing."""
+    bare = networks("fomm")
+    adams = optimizers(bare)
+    step(bare, adams)
+    write(tmp_path / "old.tar", bare, adams)
+    upgrade_checkpoint(tmp_path / "old.tar", tmp_path / "new.tar", **dict(zip(NAMES, retrofitted("fomm"), strict=True)))
+    pair = retrofitted("fomm", networks("fomm", seed=1))
+    others = optimizers(pair)
+    assert read(tmp_path / "new.tar", pair, others)["epoch"] == 7
+    step(bare, adams)
+    step(pair, others)
+    for net, other in zip(bare, pair, strict=True):
+        assert_equal(dict(net.state_dict()), dict(other.model.state_dict()))
+
+
+def test_a_checkpoint_that_cannot_be_upgraded_is_one_line(tmp_path):
+    old, new = tmp_path / "old.tar", tmp_path / "new.tar"
+    bare = networks("fomm")
+    write(old, bare, [torch.optim.Adam([{"params": [p]} for p in net.parameters()]) for net in bare])
+    pair = retrofitted("fomm")
+    for names, message in (
+        ({"generator": pair[1]}, "optimizer_generator: expected one group of .* parameters, found 1 and 1"),
+        ({"kp_detector": pair[1]}, "old.tar: kp_detector does not fit"),
+        ({"other": pair[1]}, "expected weights of other, found kp_detector, generator, epoch"),
+    ):
+        one_line(message, lambda names=names: upgrade_checkpoint(old, new, **names))
+    assert not new.exists()
 
 
 SMALL_DEPTH = {"encoder": "test_resnet.r160_in1k", "decoder_channels": (4, 4, 8, 8, 4)}

@@ -12,6 +12,7 @@ from .mechanism import Retrofitted
 from .plan import NOTHING, Plan, Site
 from .status import SiteStatus, Status
 from .storage import Pair, load_additions, push_retrofit, save_retrofit
+from .upgrade import upgrade_checkpoint
 
 __all__ = [
     "NOTHING",
@@ -33,6 +34,7 @@ __all__ = [
     "push_retrofit",
     "save_retrofit",
     "tpsmm",
+    "upgrade_checkpoint",
 ]
 
 __getattr__ = submodules(__name__)

@@ -47,7 +47,7 @@ def merge(
         options["keypoint_input"] = "rgbd"
         for name, addition in zip(_CHANNELS, kp_detector.additions, strict=False):
             key = f"kp_detector.{name}.weight"
-            tensors[key] = torch.cat((tensors[key], addition.get_submodule("conv").weight.detach()), dim=1)
+            tensors[key] = torch.cat((tensors[key], addition.get_parameter("conv.weight").detach()), dim=1)
     if len(generator.additions):
         options["attention"] = "cross"
         tensors |= _named("generator.depth_encoder", generator.depth_encoder)
