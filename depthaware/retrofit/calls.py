@@ -20,7 +20,7 @@ _SAMPLE = 256  # values of an input that are kept, to recognize it
 
 
 class Addition(NamedTuple):
-    """What a call adds at a site."""
+    """Addition of a call at a site."""
 
     module: nn.Module
     depth_feature: Tensor
