@@ -12,6 +12,7 @@ from retrofits import (
     assert_equal,
     call,
     each_family,
+    networks,
     open_gates,
     retrofitted,
 )
@@ -42,6 +43,26 @@ def test_compiled_it_trains():
         call(pair)["prediction"].square().mean().backward()
         grads.append([p.grad.clone() for net in nets for p in net.trainable_parameters("all")])
     torch.testing.assert_close(grads[1], grads[0], atol=1e-6, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_compiled_pair_can_be_retrofitted_and_called_by_keyword():
+    nets = networks("fomm")
+    expected = call(retrofitted("fomm", copy.deepcopy(nets)))
+    kp_detector, generator = retrofitted("fomm", [torch.compile(net, backend="eager") for net in nets])
+    kp_source, kp_driving = kp_detector(x=SOURCE), kp_detector(x=DRIVING)
+    out = generator(source_image=SOURCE, kp_driving=kp_driving, kp_source=kp_source)
+    torch.testing.assert_close(out["prediction"], expected["prediction"], atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_both_halves_export_as_one_module():
+    """They share one depth network."""
+    model = Both(retrofitted("fomm")).eval()
+    open_gates(list(model.nets))
+    exported = torch.export.export(model, (SOURCE, DRIVING)).module()
+    for batch in ((SOURCE, DRIVING), (DRIVING, SOURCE)):
+        torch.testing.assert_close(exported(*batch), model(*batch), atol=1e-6, rtol=1e-5)
 
 
 @each_family

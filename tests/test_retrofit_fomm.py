@@ -16,6 +16,7 @@ from torch import nn
 
 from depthaware import DaGAN
 from depthaware.retrofit import fomm
+from depthaware.retrofit.merging import _base
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,57 @@ def test_a_retrofitted_fomm_is_a_dagan(fomm_checkpoint, align_corners):
     out, found = model(SOURCE, DRIVING), call(nets)
     torch.testing.assert_close(found["prediction"], out.prediction, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found["driving jacobian"], out.kp_driving.jacobian, atol=1e-5, rtol=1e-5)
+    merged = fomm.merge(*nets, image_size=64)
+    assert merged.config == model.config | {"image_size": 64, "depth_range": nets[0].depth_net.config["depth_range"]}
+    assert_equal(dict(merged.state_dict()), dict(model.state_dict()))
+
+
+class DetectorOfFOMM(nn.Module):
+    """FOMM's key point detector by the names of its authors' weights, to be merged."""
+
+    def __init__(self, state: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        for key, value in state.items():
+            owner: nn.Module = self
+            *path, leaf = key.split(".")
+            for name in path:
+                if name not in owner._modules:
+                    owner.add_module(name, nn.Module())
+                owner = owner.get_submodule(name)
+            owner.register_buffer(leaf, value)
+
+
+@pytest.mark.parametrize("options", [{}, {"fdn": False}, {"cam": False}, {"fdn": False, "cam": False}])
+@torch.no_grad()
+def test_a_merged_retrofit_is_the_retrofit_and_is_saved_as_a_dagan(options, fomm_checkpoint, tmp_path):
+    nets = list(fomm.retrofit(*fomm.load_fomm(fomm_checkpoint), depth_net(), **options))
+    open_gates(nets)
+    fomm.merge(*nets, image_size=64).save_pretrained(tmp_path / "it")
+    model = DaGAN.from_pretrained(tmp_path / "it")
+    torch.testing.assert_close(model(SOURCE, DRIVING).prediction, call(nets)["prediction"], atol=1e-5, rtol=1e-5)
+
+
+def test_the_authors_own_networks_merge_by_their_names(fomm_checkpoint):
+    """Upstream's modules have the names of the checkpoint; they sample with align_corners=False today."""
+    parts = torch.load(fomm_checkpoint)
+    options, tensors = _base(*(DetectorOfFOMM(parts[name]) for name in ("kp_detector", "generator")), None)
+    expected = DaGAN.from_checkpoint(fomm_checkpoint, align_corners=False)
+    assert expected.config == expected.config | options
+    assert_equal(tensors, dict(expected.state_dict()))
+
+
+def test_what_no_dagan_has_is_not_merged(fomm_checkpoint):
+    kp_detector, generator = fomm.retrofit(*fomm.load_fomm(fomm_checkpoint), depth_net())
+    one_line("kp_detector: expected the result of fomm.retrofit, got FOMM", lambda: fomm.merge(*networks("fomm")))
+    one_line(
+        "align_corners: load_fomm was called with True", lambda: fomm.merge(kp_detector, generator, align_corners=False)
+    )
+    kp_detector.model.detector.temperature = 0.2
+    one_line("expected the temperature 0.1, got 0.2", lambda: fomm.merge(kp_detector, generator))
+    generator.strength = 0.5
+    one_line("generator: expected strength 1, got 0.5", lambda: fomm.merge(kp_detector, generator))
+    other = fomm.retrofit(*fomm.load_fomm(fomm_checkpoint), nn.Conv2d(3, 1, 1))
+    one_line("depth_net: expected a SelfSupDepthNet, got Conv2d", lambda: fomm.merge(*other))
 
 
 def without(network: nn.Module, part: str) -> nn.Module:

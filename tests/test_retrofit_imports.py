@@ -30,9 +30,12 @@ def test_public_names():
         "NOTHING",
         "DepthChannel",
         "DepthPyramid",
+        "Pair",
         "Plan",
         "Retrofitted",
         "Site",
+        "SiteStatus",
+        "Status",
         "check_bare",
         "depth_channels",
         "encoder_widths",
@@ -40,8 +43,10 @@ def test_public_names():
         "find_submodule",
         "fomm",
         "load_additions",
+        "push_retrofit",
         "save_retrofit",
         "tpsmm",
+        "upgrade_checkpoint",
     ]
     assert all(hasattr(retrofit, name) for name in retrofit.__all__)
     page = (ROOT / "docs/api/retrofit.md").read_text()

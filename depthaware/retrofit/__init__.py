@@ -8,16 +8,22 @@ from .. import submodules
 from . import fomm, tpsmm
 from .additions import DepthChannel, DepthPyramid, depth_channels
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
-from .mechanism import NOTHING, Plan, Retrofitted, Site
-from .storage import load_additions, save_retrofit
+from .mechanism import Retrofitted
+from .plan import NOTHING, Plan, Site
+from .status import SiteStatus, Status
+from .storage import Pair, load_additions, push_retrofit, save_retrofit
+from .upgrade import upgrade_checkpoint
 
 __all__ = [
     "NOTHING",
     "DepthChannel",
     "DepthPyramid",
+    "Pair",
     "Plan",
     "Retrofitted",
     "Site",
+    "SiteStatus",
+    "Status",
     "check_bare",
     "depth_channels",
     "encoder_widths",
@@ -25,8 +31,10 @@ __all__ = [
     "find_submodule",
     "fomm",
     "load_additions",
+    "push_retrofit",
     "save_retrofit",
     "tpsmm",
+    "upgrade_checkpoint",
 ]
 
 __getattr__ = submodules(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..blocks import DownBlock, SameBlock
-from .mechanism import Site
+from .plan import Site
 
 
 class DepthChannel(nn.Module):
@@ -25,6 +25,11 @@ class DepthChannel(nn.Module):
         geometry: dict[str, Any] = {name: getattr(conv, name) for name in names}
         self.conv = nn.Conv2d(1, conv.out_channels, **geometry, bias=False)
         nn.init.zeros_(self.conv.weight)
+
+    @property
+    def gate(self) -> Tensor:
+        """Weights, all 0 before training."""
+        return self.conv.weight
 
     def forward(self, disparity: Tensor, x: Tensor) -> Tensor:
         """Disparity (B, 1, H, W) and output of the convolution (B, C, h, w) -> (B, C, h, w)."""

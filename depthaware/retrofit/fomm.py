@@ -3,19 +3,21 @@
 `retrofit` accepts networks of the authors' code, or those of `load_fomm`, which does not need it.
 """
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..attention import CrossModalAttention
 from ..blocks import AntiAliasDownsample
 from .additions import DepthPyramid, depth_channels
 from .fomm_networks import FOMMGenerator, FOMMKeypointDetector, keypoints, load_fomm
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
-from .mechanism import NOTHING, Plan, Retrofitted, Site
-from .storage import load_additions, save_retrofit
+from .mechanism import Retrofitted
+from .merging import merge
+from .plan import NOTHING, Plan, Site
+from .storage import Pair, load_additions, save_retrofit
 
 __all__ = [
     "FOMMGenerator",
@@ -24,6 +26,7 @@ __all__ = [
     "keypoints",
     "load_fomm",
     "load_retrofit",
+    "merge",
     "retrofit",
     "save_retrofit",
 ]
@@ -31,7 +34,7 @@ __all__ = [
 
 def retrofit(
     kp_detector: nn.Module, generator: nn.Module, depth_net: nn.Module, *, fdn: bool = True, cam: bool = True
-) -> tuple[Retrofitted, Retrofitted]:
+) -> Pair:
     """Add depth to a trained FOMM; its outputs stay the same until the additions are trained.
 
     Args:
@@ -42,8 +45,8 @@ def retrofit(
         cam: apply cross-modal attention to the warped and occluded feature, before the decoder.
 
     Returns:
-        Detector and generator, called as before. Beside `trainable_parameters` and `remove` they have the attributes of
-        the given networks.
+        Detector and generator, called as before, as a tuple with `save_pretrained` and the like. Their attributes
+        include those of the given networks.
 
     Raises:
         ValueError: if the networks do not have the structure of FOMM's.
@@ -54,21 +57,28 @@ def retrofit(
     check_bare(kp_detector=kp_detector, generator=generator)
     plans = _rgbd(kp_detector) if fdn else NOTHING, _attention(generator) if cam else NOTHING
     options = {"family": "fomm", "fdn": fdn, "cam": cam}
-    pair = Retrofitted(kp_detector, depth_net, plans[0], options), Retrofitted(generator, depth_net, plans[1], options)
-    pair[1].register_forward_pre_hook(_check_call, with_kwargs=True)
+    halves = zip((kp_detector, generator), plans, strict=True)
+    pair = Pair(*(Retrofitted(network, depth_net, plan, options) for network, plan in halves))
+    pair[1].register_forward_pre_hook(partial(_check_call, pair[1].arguments), with_kwargs=True)
     return pair
 
 
 def load_retrofit(
-    folder: str | Path, kp_detector: nn.Module, generator: nn.Module, depth_net: nn.Module
-) -> tuple[Retrofitted, Retrofitted]:
+    folder: str | Path,
+    kp_detector: nn.Module,
+    generator: nn.Module,
+    depth_net: nn.Module,
+    *,
+    revision: str | None = None,
+) -> Pair:
     """Retrofit networks with the weights that `save_retrofit` wrote.
 
     Args:
-        folder: written by `save_retrofit`.
+        folder: written by `save_retrofit`, or the id of a Hub repository.
         kp_detector: with the weights from before the retrofit; replaced if everything was saved.
         generator: likewise.
         depth_net: of the same architecture as the saved one, whose weights replace its own.
+        revision: branch, tag or commit of the Hub repository.
 
     Returns:
         As of `retrofit`.
@@ -76,7 +86,7 @@ def load_retrofit(
     Raises:
         ValueError: if the folder holds no retrofit of FOMM, or a network does not fit.
     """
-    return load_additions(folder, retrofit, (kp_detector, generator, depth_net), "fomm")
+    return load_additions(folder, retrofit, (kp_detector, generator, depth_net), "fomm", revision=revision)
 
 
 def _rgbd(kp_detector: nn.Module) -> Plan:
@@ -106,12 +116,11 @@ def _attention(generator: nn.Module) -> Plan:
     return Plan(DepthPyramid(widths), [Site(path, CrossModalAttention(widths[-1]), "before")])
 
 
-def _check_call(generator: nn.Module, args: Any, kwargs: Any) -> None:
+def _check_call(names: list[str], generator: nn.Module, args: Any, kwargs: Any) -> None:
     """Refuse key points with Jacobians on one side only, which some networks silently ignore."""
-
-    def check(source_image: Tensor, kp_driving: Mapping[str, Tensor], kp_source: Mapping[str, Tensor]) -> None:
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if "kp_driving" in given and "kp_source" in given:
+        kp_driving, kp_source = given["kp_driving"], given["kp_source"]
         driving, source = keypoints(kp_driving), keypoints(kp_source)
         if (driving.jacobian is None) != (source.jacobian is None):
             raise ValueError(f"key points: kp_driving has {', '.join(kp_driving)}, kp_source {', '.join(kp_source)}")
-
-    check(*args, **kwargs)

@@ -37,8 +37,11 @@ class FOMMGenerator(nn.Module):
 
     num_channels = 3  # read by FOMM's training code
 
-    def __init__(self, dense_motion: DenseMotionNetwork, generator: DepthAwareGenerator) -> None:
+    def __init__(
+        self, dense_motion: DenseMotionNetwork, generator: DepthAwareGenerator, config: dict[str, Any]
+    ) -> None:
         super().__init__()
+        self.config = config  # of a DaGAN of these networks
         self.dense_motion_network, self.generator = dense_motion, generator
 
     def forward(
@@ -73,7 +76,8 @@ def load_fomm(
         raise ValueError(f"{checkpoint}: expected a FOMM, found attention in its generator")
     if config is not None:
         model.kp_detector.temperature = _read_config(config, model.config)
-    return FOMMKeypointDetector(model.kp_detector).eval(), FOMMGenerator(model.dense_motion, model.generator).eval()
+    generator = FOMMGenerator(model.dense_motion, model.generator, model.config)
+    return FOMMKeypointDetector(model.kp_detector).eval(), generator.eval()
 
 
 def _read_config(config: str | Path | Mapping[str, Any], found: Mapping[str, Any]) -> float:

@@ -13,8 +13,9 @@ from ..attention import CrossModalAttention
 from ..keypoints import Keypoints
 from .additions import DepthPyramid, depth_channels
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
-from .mechanism import NOTHING, Plan, Retrofitted, Site
-from .storage import load_additions, save_retrofit
+from .mechanism import Retrofitted
+from .plan import NOTHING, Plan, Site
+from .storage import Pair, load_additions, save_retrofit
 
 __all__ = ["Retrofitted", "keypoints", "load_retrofit", "retrofit", "save_retrofit"]
 
@@ -27,7 +28,7 @@ def retrofit(
     fdn: bool = True,
     cam: bool = True,
     levels: int = 1,
-) -> tuple[Retrofitted, Retrofitted]:
+) -> Pair:
     """Add depth to a trained TPSMM; its outputs stay the same until the additions are trained.
 
     Args:
@@ -39,8 +40,8 @@ def retrofit(
         levels: number of levels with attention, deepest first; each costs 16 times the one before.
 
     Returns:
-        Detector and generator, called as before. Beside `trainable_parameters` and `remove` they have the attributes of
-        the given networks.
+        Detector and generator, called as before, as a tuple with `save_pretrained` and the like. Their attributes
+        include those of the given networks.
 
     Raises:
         ValueError: if the networks do not have the structure of TPSMM's.
@@ -48,14 +49,20 @@ def retrofit(
     check_bare(kp_detector=kp_detector, generator=generator)
     plans = _rgbd(kp_detector) if fdn else NOTHING, _attention(generator, levels) if cam else NOTHING
     options = {"family": "tpsmm", "fdn": fdn, "cam": cam, "levels": levels}
-    return Retrofitted(kp_detector, depth_net, plans[0], options), Retrofitted(generator, depth_net, plans[1], options)
+    halves = zip((kp_detector, generator), plans, strict=True)
+    return Pair(*(Retrofitted(network, depth_net, plan, options) for network, plan in halves))
 
 
 def load_retrofit(
-    folder: str | Path, kp_detector: nn.Module, generator: nn.Module, depth_net: nn.Module
-) -> tuple[Retrofitted, Retrofitted]:
+    folder: str | Path,
+    kp_detector: nn.Module,
+    generator: nn.Module,
+    depth_net: nn.Module,
+    *,
+    revision: str | None = None,
+) -> Pair:
     """Retrofit networks with the weights that `save_retrofit` wrote, see `depthaware.retrofit.fomm.load_retrofit`."""
-    return load_additions(folder, retrofit, (kp_detector, generator, depth_net), "tpsmm")
+    return load_additions(folder, retrofit, (kp_detector, generator, depth_net), "tpsmm", revision=revision)
 
 
 def keypoints(kp: Mapping[str, Tensor]) -> Keypoints:
