@@ -22,30 +22,39 @@ class CrossModalAttention(nn.Module):
     form="paper" is the equation as printed: Q = W_q depth_feature, K = W_k feature, V = W_v feature, and the result
     replaces the feature. form="released", that of the authors' weights, has ReLU after each of the three, and adds the
     result to the feature through a gate: feature + gate · softmax(Q Kᵀ) V. The gate starts at 0, so that **a new module
-    returns its input** and can be put into a trained network. The N x N attention is never stored: neither in
+    returns its input** and can be put into a trained network; what is trained from scratch may start at another value,
+    since behind a gate of 0 nothing gets a gradient at first. The N x N attention is never stored: neither in
     inference nor in training, where the backward pass recomputes it.
 
     Args:
         channels: C of both inputs.
         query_channels: width of queries and keys; C / 8 if None, as in the released code.
         form: "released" or "paper".
+        initial_gate: of a new module; 0 with form="paper", which has no gate.
 
     Reference:
         Hong et al. 2022, section 3.4, eq. 9, figure 5.
     """
 
     def __init__(
-        self, channels: int = 256, *, query_channels: int | None = None, form: AttentionForm = "released"
+        self,
+        channels: int = 256,
+        *,
+        query_channels: int | None = None,
+        form: AttentionForm = "released",
+        initial_gate: float = 0.0,
     ) -> None:
         super().__init__()
         if form not in ("released", "paper"):
             raise ValueError(f"form: expected 'released' or 'paper', got {form!r}")
+        if initial_gate and form == "paper":
+            raise ValueError(f"initial_gate: expected 0 with form='paper', which has no gate, got {initial_gate}")
         self.form = form
         query_channels = query_channels or max(channels // 8, 1)
         self.query = nn.Conv2d(channels, query_channels, 1)
         self.key = nn.Conv2d(channels, query_channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)
-        self.gate = nn.Parameter(torch.zeros(1)) if form == "released" else None
+        self.gate = nn.Parameter(torch.full((1,), float(initial_gate))) if form == "released" else None
 
     def forward(self, depth_feature: Tensor, feature: Tensor) -> Tensor:
         """Attend to `feature` from `depth_feature`.

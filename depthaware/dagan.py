@@ -73,6 +73,7 @@ class DaGAN(nn.Module):
         estimate_jacobian: give each key point a local affine frame (FOMM); without, motion is eq. 7's offsets alone.
         attention: "cross", "self" or "none".
         attention_form: "released" or "paper" (eq. 9 as printed), see `CrossModalAttention`.
+        initial_gate: of the attention when the weights are new, see `CrossModalAttention`.
         decoder: "plain" or "spade".
         blend: compose the decoded frame with the deformed source, see `DepthAwareGenerator`.
         depth_encoder: name of any timm ResNet.
@@ -106,6 +107,7 @@ class DaGAN(nn.Module):
         estimate_jacobian: bool = True,
         attention: AttentionKind = "cross",
         attention_form: AttentionForm = "released",
+        initial_gate: float = 0.0,
         decoder: DecoderKind = "plain",
         blend: bool = False,
         depth_encoder: str = "resnet18.tv_in1k",
@@ -137,6 +139,7 @@ class DaGAN(nn.Module):
         self.generator = DepthAwareGenerator(
             attention=attention,
             attention_form=attention_form,
+            initial_gate=initial_gate,
             decoder=decoder,
             block_expansion=generator_block_expansion,
             max_features=generator_max_features,

@@ -75,6 +75,7 @@ class DepthAwareGenerator(nn.Module):
     Args:
         attention: "cross" (depth queries appearance: the paper), "self" (appearance queries itself) or "none".
         attention_form: "released" or "paper", see `CrossModalAttention`.
+        initial_gate: of a new attention, see `CrossModalAttention`; without attention it is not used.
         decoder: "plain" (residual bottleneck and up-sampling) or "spade" (conditioned on the deformed source).
         block_expansion: channels at full resolution.
         max_features: most channels of the encoder.
@@ -92,6 +93,7 @@ class DepthAwareGenerator(nn.Module):
         *,
         attention: AttentionKind = "cross",
         attention_form: AttentionForm = "released",
+        initial_gate: float = 0.0,
         decoder: DecoderKind = "plain",
         block_expansion: int = 64,
         max_features: int = 512,
@@ -105,13 +107,13 @@ class DepthAwareGenerator(nn.Module):
             raise ValueError(f"attention: expected 'cross', 'self' or 'none', got {attention!r}")
         if decoder not in ("plain", "spade"):
             raise ValueError(f"decoder: expected 'plain' or 'spade', got {decoder!r}")
-        self.blend = blend
-        self.align_corners = align_corners
+        self.blend, self.align_corners = blend, align_corners
         sizes: Any = dict(block_expansion=block_expansion, max_features=max_features, num_down_blocks=num_down_blocks)
         self.appearance_encoder = FeatureEncoder(3, **sizes)
         self.depth_encoder = FeatureEncoder(1, **sizes) if attention == "cross" else None
         channels = self.appearance_encoder.out_channels
-        self.attention = None if attention == "none" else CrossModalAttention(channels, form=attention_form)
+        options: Any = {"form": attention_form, "initial_gate": initial_gate}
+        self.attention = None if attention == "none" else CrossModalAttention(channels, **options)
         self.decoder: PlainDecoder | SPADEDecoder
         if decoder == "plain":
             self.decoder = PlainDecoder(channels, block_expansion, max_features, num_down_blocks, num_bottleneck_blocks)
@@ -221,8 +223,7 @@ class SPADEResBlock(nn.Module):
         middle = min(in_channels, out_channels)
         self.conv_0 = spectral_norm(nn.Conv2d(in_channels, middle, 3, padding=1))
         self.conv_1 = spectral_norm(nn.Conv2d(middle, out_channels, 3, padding=1))
-        self.norm_0 = SPADE(in_channels)
-        self.norm_1 = SPADE(middle)
+        self.norm_0, self.norm_1 = SPADE(in_channels), SPADE(middle)
         self.conv_s = self.norm_s = None
         if in_channels != out_channels:
             self.conv_s = spectral_norm(nn.Conv2d(in_channels, out_channels, 1, bias=False))
@@ -242,8 +243,7 @@ class SPADE(nn.Module):
     def __init__(self, channels: int, *, hidden: int = 128) -> None:
         super().__init__()
         self.shared = nn.Conv2d(7, hidden, 3, padding=1)
-        self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
-        self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.gamma, self.beta = (nn.Conv2d(hidden, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         hidden = F.relu(self.shared(F.interpolate(condition, size=x.shape[-2:])))

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 
+from depthaware.data import Clips, find_landmarks
 from depthaware.data.prepare import (
     BoxDetector,
     Crop,
@@ -52,6 +53,8 @@ from depthaware.data.prepare.clip_records import (
     stamp_of,
 )
 from depthaware.data.prepare.raw_videos import clip_prefix
+from depthaware.extractors import available
+from depthaware.extractors import load as load_extractor
 from depthaware.faces import BlazeFaceDetector, DlibFaceDetector
 from depthaware.faces.crop import FACTOR
 from depthaware.media.atomic import whole_file
@@ -59,7 +62,8 @@ from depthaware.media.resume import check_same_options
 from depthaware.media.video import Video, read_video
 from depthaware.training.options import option, required, run_recipe
 
-FREE = ("data", "output", "workers", "shards", "dry_run")  # options that may change when an output is resumed
+# Options that may change when an output is resumed.
+FREE = ("data", "output", "workers", "shards", "landmarks", "landmarks_every", "dry_run")
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class Options:
     test_share: float = option(0.1, "share of the identities in the test split, 0 to 1")
     workers: int = option(2, "number of processes")
     shards: float = option(0.0, "also pack the clips into WebDataset shards of at most this many MB; 0 for none")
+    landmarks: str = option(
+        "", "also find facial landmarks for train_dagan.py --landmarks, by an extractor of depthaware[eval]: dlib-mean"
+    )
+    landmarks_every: int = option(4, "frames of a clip from one whose landmarks are found to the next")
     dry_run: bool = option(False, "check everything, make the clips of the first video, keep nothing")
 
 
@@ -214,6 +222,8 @@ def check(options: Options) -> None:
         ("test_share", 0 <= options.test_share <= 1, "0 to 1"),
         ("workers", options.workers >= 1, "1 or more"),
         ("shards", options.shards >= 0, "0 or more megabytes"),
+        ("landmarks", options.landmarks in ("", *available("landmarks")), " or ".join(available("landmarks"))),
+        ("landmarks_every", options.landmarks_every >= 1, "1 or more"),
     )
     for name, valid, expected in rules:
         if not valid:
@@ -234,6 +244,28 @@ def pack(options: Options, clips: Sequence[ManifestRow]) -> None:
             if clip.split == split
         ]
         print(f"{split}: {write_shards(output / split / 'shards', samples, options.shards)} shards")
+
+
+def add_landmarks(options: Options) -> None:
+    """Find the landmarks of all clips that have none yet."""
+    output = Path(options.output)
+    clips = Clips(output, options.size, split="all", cache_gb=0)
+    todo = [name for name in clips.names if not landmarks_path(output, name).exists()]
+    for count, line in enumerate(map_in_processes(landmarks_of, todo, options, workers=options.workers), 1):
+        print(printable(f"landmarks {count}/{len(todo)} {line}"), flush=True)
+
+
+def landmarks_of(name: str, options: Options) -> str:
+    """Write the landmarks of a clip, and say in how many frames there were any."""
+    torch.set_num_threads(1)
+    clips, path = Clips(options.output, options.size, split="all", cache_gb=0), landmarks_path(options.output, name)
+    detector = load_extractor("landmarks", options.landmarks)
+    faces = find_landmarks(clips, name, detector, path, every=options.landmarks_every)
+    return f"{name}: {faces} frames with a face"
+
+
+def landmarks_path(output: str | Path, name: str) -> Path:
+    return Path(output, "landmarks", f"{name}.npz")
 
 
 def summary(
@@ -269,6 +301,8 @@ def main(options: Options) -> None:
     if options.dry_run:
         try_first(options, sources)
         return
+    if options.landmarks:
+        load_extractor("landmarks", options.landmarks)  # fails at once for want of its package
     open_output(options)
     todo = [source for source in sources if not is_done(options, source)]
     done = sorted(set(sources).difference(todo))
@@ -283,6 +317,8 @@ def main(options: Options) -> None:
     if not clips:
         reason = next((reason for reason, _ in Counter(row.reason for row in dropped).most_common(1)), "deleted")
         raise ValueError(f"data {options.data!r}: gave no clip; most often: {reason}")
+    if options.landmarks:
+        add_landmarks(options)
     if options.shards:
         pack(options, clips)
 

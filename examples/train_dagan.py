@@ -21,13 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depthaware import DaGAN, DaGANOutput, Keypoints
-from depthaware.data.pairs import Clips, FramePairs, batches
+from depthaware.data import Clips, FramePairs, GuidedPairs, Landmarks, batches
 from depthaware.geometry import normalized_to_pixel
-from depthaware.losses import discriminator_loss
+from depthaware.losses import RandomTransform, discriminator_loss, region_weights
 from depthaware.media.image import to_uint8
 from depthaware.pretrained.hub import CARD, CONFIG, WEIGHTS
 from depthaware.training.ema import EMA
 from depthaware.training.frozen_features import frozen_features
+from depthaware.training.guidance import GUIDED, consistency_loss, guided_terms
 from depthaware.training.optimizer import warmup_cosine
 from depthaware.training.options import check_choices, option, run_recipe
 from depthaware.training.presets import preset_option, with_preset
@@ -107,6 +108,24 @@ class Options(RunOptions):
     deformed: float | None = option(
         None, "the same for the source under the motion alone; 0, or 50 for want of VGG-19's weights"
     )
+    landmarks: str | None = option(
+        None, "folder of prepare_clips.py --landmarks: guide 10 key points and the motion by them; the next 7 need it"
+    )
+    guide: float = option(80.0, "weight of the guided key points")
+    gaps: float = option(80.0, "weight of the opening and width of the mouth and the opening of the eyes in them")
+    guided_motion: float = option(40.0, "weight of the motion at landmarks")
+    consistency: float = option(15.0, "weight of what the averaged detector finds in the result")
+    regions: float = option(12.0, "additional weight of mouth and eyes in --pyramid and --deformed")
+    mouth_events: float = option(0.2, "share of pairs with the mouth at an extreme of the clip in one frame")
+    lid_events: float = option(0.22, "share of pairs with the eyes closed in one frame")
+    initial_gate: float | None = option(None, "gate of the attention at the start; 0, or that of --init")
+    attention_rate: float = option(1.0, "factor on the learning rate of attention and depth encoder")
+    gate_rate: float = option(1.0, "factor on the learning rate of the gate")
+    fast: bool = option(
+        False,
+        "detect all key points in one pass; equivariance on half a batch every second step, consistency on the others, "
+        "each with twice its weight",
+    )
 
 
 def main(options: Options) -> None:
@@ -121,16 +140,18 @@ def main(options: Options) -> None:
     ema = EMA(model, options.ema).to(run.device)
     adversarial = options.adversarial or options.feature_matching
     discriminator = new_discriminator(options.preset, model.config["num_keypoints"]) if adversarial else None
-    network = run.prepare(GeneratorStep(model))
+    network = run.prepare(GeneratorStep(model, joint=options.fast))
     ddp_discriminator = discriminator and run.prepare(discriminator)
-    optimizer, discriminator_optimizer = adam(network), ddp_discriminator and adam(ddp_discriminator)
+    optimizer = adam(network, attention_rate=options.attention_rate, gate_rate=options.gate_rate)
+    discriminator_optimizer = ddp_discriminator and adam(ddp_discriminator)
     weights = {name: getattr(options, name) for name in LOSSES}
-    objective = new_objective(features, options.size, **weights).to(run.device)
+    guided = GUIDED if options.landmarks else 0
+    objective = new_objective(features, options.size, guided=guided, **weights).to(run.device)
     states = {"model": model, "ema": ema, "optimizer": optimizer}
     if discriminator:
         states |= {"discriminator": discriminator, "discriminator_optimizer": discriminator_optimizer}
     clips = Clips(options.data, options.size, hold_out=options.hold_out, cache_gb=options.cache_gb)
-    pairs = FramePairs(clips, seed=options.seed, candidates=options.candidates)
+    pairs = new_pairs(options, clips)
     run.check_clips(clips, 2)
     done = run.resume(states, clips.names)
     if no_vgg:
@@ -138,13 +159,26 @@ def main(options: Options) -> None:
     validation = held_out_pairs(options) if run.main else []
     for images, parts in run.batches(pairs, done):
         metrics: dict[str, float] = {}
-        for i, ((source, driving), rows) in enumerate(parts):
+        even, twice = images // options.batch % 2 == 0, 2.0 if options.fast else 1.0
+        for i, ((source, driving, *landmarks), rows) in enumerate(parts):
             transform = random_transform(options.seed, images, options.batch, rows, run.device)
+            transform, transformed = transformed_part(options, transform, driving, even)
             with run.no_sync_unless_last(network, ddp_discriminator, last=i == len(parts) - 1):
-                out, kp_transformed = network(source, driving, transform.warp_image(driving))
-                terms = substitute_losses(out, driving, pyramid=options.pyramid, deformed=options.deformed)
+                out, kp_transformed = network(source, driving, transformed)
+                regions = region_weights(landmarks[1], driving.shape[-2:], gain=options.regions) if landmarks else None
+                pixels = {"pyramid": options.pyramid, "deformed": options.deformed, "weights": regions}
+                terms = substitute_losses(out, driving, **pixels)
                 # The discriminator itself, not the wrapped one: it gets no gradients here.
                 terms |= objective(out, driving, kp_transformed, transform, discriminator).present()
+                if options.fast and "equivariance" in terms:
+                    terms["equivariance"] = twice * terms["equivariance"]
+                if landmarks:
+                    own = {"guide": options.guide, "gaps": options.gaps, "motion": options.guided_motion}
+                    terms |= guided_terms(out, *landmarks, **own)
+                    if options.consistency and not (options.fast and even):
+                        with run.accelerator.autocast():
+                            error = consistency_loss(ema.network.kp_detector, out, driving)
+                        terms["consistency"] = twice * options.consistency * error
                 metrics |= run.backward(terms, images)
                 if ddp_discriminator:
                     loss = discriminator_loss(ddp_discriminator, out, driving)
@@ -164,6 +198,28 @@ def main(options: Options) -> None:
     run.finish(run.folder.path / "weights", [CONFIG, WEIGHTS, CARD])
 
 
+def new_pairs(options: Options, clips: Clips) -> FramePairs | GuidedPairs:
+    """Pairs of training clips, with landmarks if there are any."""
+    if options.landmarks is None:
+        return FramePairs(clips, seed=options.seed, candidates=options.candidates)
+    shares = (options.mouth_events / 2, options.mouth_events / 2, options.lid_events)
+    landmarks = Landmarks(options.landmarks)
+    return GuidedPairs(clips, landmarks, seed=options.seed, candidates=options.candidates, shares=shares)
+
+
+def transformed_part(
+    options: Options, transform: RandomTransform, driving: Tensor, even: bool
+) -> tuple[RandomTransform | None, Tensor | None]:
+    """The transform and the transformed frames of this step; with --fast of half a batch in every second step."""
+    if not options.fast:
+        return transform, transform.warp_image(driving)
+    if not even:
+        return None, None
+    half = (len(driving) + 1) // 2
+    transform = transform._replace(affine=transform.affine[:half], weights=transform.weights[:half])
+    return transform, transform.warp_image(driving[:half])
+
+
 def resolve(options: Options) -> Options:
     """Fill in the values of --init and of the preset; `depth` is None for a model without a depth network.
 
@@ -174,6 +230,11 @@ def resolve(options: Options) -> Options:
     start = {"depth": "runs/depth", "learning_rate": 2e-4} if options.init is None else of_init(options)
     options = with_preset(options, PRESETS[options.preset] | start)
     check_ranges(options)
+    if options.landmarks is not None and options.num_keypoints < GUIDED + 2:
+        wanted = f"expected at least {GUIDED + 2} with --landmarks"
+        raise ValueError(f"--num-keypoints: {wanted}, got {options.num_keypoints}")
+    if options.initial_gate and options.attention_form == "paper":
+        raise ValueError(f"--initial-gate: expected 0 with the attention as printed, got {options.initial_gate}")
     has_depth = options.keypoint_input != "rgb" or options.attention == "cross"
     return options if has_depth else dataclasses.replace(options, depth=None)
 
@@ -204,6 +265,7 @@ def build(options: Options) -> DaGAN:
     if options.init is None:
         made_of = {name: getattr(options, name) for name in (*ROW, *FORM)}
         made_of |= {"estimate_jacobian": options.estimate_jacobian == "yes"}
+        made_of |= {"initial_gate": options.initial_gate or 0.0}
         model = new_model(options.preset, size=options.size, motion_size=options.motion_size, **made_of)
     else:
         start = DaGAN.from_pretrained(options.init)
@@ -211,6 +273,9 @@ def build(options: Options) -> DaGAN:
         model = DaGAN(**{**start.config, **sizes})
         model.load_state_dict(start.state_dict())
         model.card = start.card
+        gate = getattr(model.generator.attention, "gate", None)
+        if options.initial_gate is not None and gate is not None:
+            torch.nn.init.constant_(gate, options.initial_gate)
     if model.depth_net is not None and options.depth is not None:
         load_depth(model, options.depth)
     freeze_depth(model)
@@ -275,7 +340,16 @@ def card(options: Options, earlier: str | None) -> str:
         earlier: card of the weights that --init names, with their data and license.
     """
     made_by = {name: value for name, value in dataclasses.asdict(options).items() if name not in RESUMABLE}
-    made_by |= {name: Path(made_by[name]).name for name in ("depth", "init") if made_by[name] is not None}
+    made_by |= {name: Path(made_by[name]).name for name in ("depth", "init", "landmarks") if made_by[name] is not None}
+    detector = "" if options.landmarks is None else Landmarks(options.landmarks).detector
+    guided = (
+        f"""
+Key points and motion were guided by landmarks of {detector}. The license of that model applies too: dlib's was trained
+on iBUG 300-W, which excludes commercial use.
+"""
+        if detector
+        else ""
+    )
     origin = "" if earlier is None else f"\n## The weights that it started from\n\n````text\n{earlier.strip()}\n````\n"
     return f"""---
 library_name: depthaware
@@ -290,7 +364,7 @@ options:
 ```json
 {json.dumps(made_by, indent=2)}
 ```
-
+{guided}
 To be added before publication: the persons whose faces it was trained on and their permission, the license, the metrics
 (`depthaware evaluate`), and known failures. Animate people only with their consent, and say of the result that it is
 generated.

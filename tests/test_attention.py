@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 from measure_attention import PlainAttention
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from depthaware import CrossModalAttention, attention
+from depthaware import CrossModalAttention, DaGAN, attention
 
 MEASURE = Path(__file__).parent.parent / "examples" / "benchmarks" / "measure_attention.py"
 
@@ -194,3 +195,30 @@ def test_peak_memory_at_512_px():
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     megabytes = float(output.split()[0])
     assert 16 < megabytes <= 64  # the values alone are 16 MiB
+
+
+@pytest.mark.parametrize("attention", ["cross", "self"])
+def test_behind_an_open_gate_everything_gets_a_gradient_from_the_first_step(attention):
+    """And behind the default of 0 nothing does but the gate, which is what the retrofit relies on."""
+    options = TINY | {"attention": attention}
+    found = {}
+    for gate in (0.0, 0.2):
+        torch.manual_seed(0)
+        model = DaGAN(**options, initial_gate=gate)
+        model.depth_net.requires_grad_(False).eval()
+        images = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        assert model.generator.attention.gate.item() == pytest.approx(gate)
+        (model(*images).prediction - images[1]).square().mean().backward()
+        parts = {"gate": model.generator.attention.gate}
+        parts |= {name: getattr(model.generator.attention, name).weight for name in ("query", "key", "value")}
+        if attention == "cross":
+            parts |= {f"depth encoder {name}": p for name, p in model.generator.depth_encoder.named_parameters()}
+            assert len(parts) > 8
+        found[gate] = {name for name, parameter in parts.items() if parameter.grad is not None and parameter.grad.any()}
+        assert gate == 0 or found[gate] == set(parts)
+    assert found[0.0] == {"gate"}
+
+
+def test_the_form_without_a_gate_refuses_one():
+    with pytest.raises(ValueError, match=r"^initial_gate: expected 0 with form=.paper., which has no gate, got 0\.2$"):
+        CrossModalAttention(8, form="paper", initial_gate=0.2)

@@ -17,12 +17,14 @@ from typing import get_args, get_type_hints
 import av
 import numpy as np
 import pytest
+import torch
 from clips import draw_image, file_contents, make_clip
 from prepare_clips import Options, main
 from skimage.data import astronaut
 from skimage.transform import resize
 
 import depthaware
+from depthaware.data import Clips, Landmarks
 from depthaware.data.prepare import find_raw, split_of
 from depthaware.data.prepare.clip_files import KEY_FRAMES
 from depthaware.data.prepare.raw_videos import LAYOUTS, clip_prefix
@@ -303,6 +305,32 @@ def test_videos_that_are_not_named_as_the_others_are_dropped(cropped, tmp_path):
     assert [row["identity"] for row in table(tmp_path / "out" / "manifest.csv")] == ["id00001"]
     reasons = [row["reason"] for row in table(tmp_path / "out" / "dropped.csv")]
     assert reasons == ["no identity: not named as in voxceleb"] * 3
+
+
+def test_landmarks_are_added_to_clips_that_have_none(cropped, monkeypatch, capsys):
+    """Also to an output that was made without, and once."""
+
+    class Detector:
+        name = "everywhere in the middle"
+
+        def __call__(self, images):
+            assert images.shape[1:] == (3, cropped.size, cropped.size)
+            return torch.full((len(images), 68, 2), (cropped.size - 1) / 2)
+
+    monkeypatch.setattr("prepare_clips.load_extractor", lambda *_: Detector())
+    main(cropped)
+    with_landmarks = replace(cropped, landmarks="dlib-mean", landmarks_every=10, workers=1)
+    main(with_landmarks)
+    clips = Clips(cropped.output, cropped.size, split="all")
+    landmarks = Landmarks(Path(cropped.output, "landmarks"))
+    assert landmarks.detector == Detector.name
+    for name in clips.names:
+        points, _ = landmarks.read(name, clips.length(name))
+        assert (points[::10] == 0).all() and np.isnan(np.delete(points, np.s_[::10], 0)).all()
+    before = file_contents(Path(cropped.output))
+    capsys.readouterr()
+    main(with_landmarks)
+    assert "with a face" not in capsys.readouterr().out and file_contents(Path(cropped.output)) == before
 
 
 def test_shards_hold_all_clips_in_samples_that_stay_together(cropped, tmp_path):

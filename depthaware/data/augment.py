@@ -3,6 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import coordinate_grid
+from ..warp import sample
 
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 
@@ -67,3 +72,27 @@ def random_color_map(rng: np.random.Generator, frames: np.ndarray, strength: flo
     mean = frames[:, ::4, ::4].mean(axis=(0, 1, 2)) / 255  # a sixteenth of the pixels is enough
     brightness, contrast, saturation = 1 + rng.uniform(-strength, strength, 3)
     return color_map(brightness, contrast, saturation, rng.uniform(-strength, strength), mean)
+
+
+def random_placement(rng: np.random.Generator) -> Tensor:
+    """Draw a turn within 0.1 radians, a scale within 0.82 and 1.05 and a shift within 0.09, as (2, 3) for `move`."""
+    angle, scale = rng.uniform(-0.1, 0.1), rng.uniform(0.82, 1.05)
+    turn = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return torch.tensor(np.c_[scale * np.array(turn), rng.uniform(-0.09, 0.09, 2)], dtype=torch.float32)
+
+
+def move(images: Tensor, points: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn, scale and shift images together with points in them.
+
+    Args:
+        images: (B, C, H, W); what comes from outside is reflected.
+        points: (B, N, 2) in [-1, 1].
+        affine: (2, 3), [A | t]: pixel z of the result is the original at A z + t.
+
+    Returns:
+        Both in the new place: a point z has gone to the inverse of A applied to z - t.
+    """
+    linear, shift = affine[:, :2], affine[:, 2]
+    positions = coordinate_grid(*images.shape[-2:]) @ linear.T + shift
+    moved = sample(images, positions.expand(len(images), -1, -1, -1), padding_mode="reflection")
+    return moved, (points - shift) @ torch.linalg.inv(linear).T

@@ -42,7 +42,7 @@ class FramePairs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        source, driving = _to_tensors(_draw(self.clips, rng, 2, self._choose), rng, self.augment)
+        source, driving = _to_tensors(draw_frames(self.clips, rng, 2, self._choose), rng, self.augment)
         return source, driving
 
     def _choose(self, name: str, length: int, rng: Rng) -> np.ndarray:
@@ -82,7 +82,7 @@ class FrameTriples(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        frames = _draw(self.clips, rng, 3, self._moved if self.min_motion > 0 else self._evenly)
+        frames = draw_frames(self.clips, rng, 3, self._moved if self.min_motion > 0 else self._evenly)
         if self.augment and rng.random() < 0.5:
             frames = frames[::-1]
         earlier, target, later = _to_tensors(frames, rng, self.augment)
@@ -108,7 +108,7 @@ class FrameTriples(Dataset):
         return 1 + int(enough[0] if len(enough) else motion.argmax())
 
 
-def _draw(clips: Clips, rng: Rng, least: int, choose: Callable[[str, int, Rng], np.ndarray]) -> np.ndarray:
+def draw_frames(clips: Clips, rng: Rng, least: int, choose: Callable[[str, int, Rng], np.ndarray]) -> np.ndarray:
     """Draw clips until one can be read, and return the frames (n, S, S, 3) chosen from it."""
     failed: dict[str, str] = {}
     identities = list(clips.by_identity)
@@ -152,7 +152,7 @@ def batches(
     contiguous share; an incomplete last batch is left out.
 
     Args:
-        dataset: `FramePairs` or `FrameTriples`.
+        dataset: `FramePairs`, `GuidedPairs` or `FrameTriples`.
         batch: samples in a step, of all ranks together; a multiple of `world`.
         start: index of the first sample.
         stop: end of the samples, exclusive.
@@ -162,7 +162,7 @@ def batches(
 
     Yields:
         The frames of a step: for pairs source and driving, for triples earlier, target and later, each
-        (batch / world, 3, S, S) in [0, 1].
+        (batch / world, 3, S, S) in [0, 1]; for `GuidedPairs` also their landmarks, (batch / world, 68, 2).
 
     Raises:
         ValueError: if a batch cannot be divided evenly; while iterating, if no clip is usable.

@@ -10,6 +10,7 @@ from .adversarial import (
 )
 from .disparity import SmoothnessLoss, flip_consistency_loss, smoothness_loss
 from .equivariance import Equivariance, EquivarianceLoss, RandomTransform, equivariance_loss
+from .guided import expression_gap_loss, guide_points, guided_keypoint_loss, guided_motion_loss, region_weights
 from .keypoint import KeypointDistanceLoss, keypoint_distance_loss
 from .objective import DaGANLoss, DaGANTerms, discriminator_loss
 from .perceptual import PerceptualLoss, VGG19Features, perceptual_loss
@@ -33,13 +34,18 @@ __all__ = [
     "VGG19Features",
     "discriminator_loss",
     "equivariance_loss",
+    "expression_gap_loss",
     "feature_matching_loss",
     "flip_consistency_loss",
+    "guide_points",
+    "guided_keypoint_loss",
+    "guided_motion_loss",
     "keypoint_distance_loss",
     "lsgan_discriminator_loss",
     "lsgan_generator_loss",
     "perceptual_loss",
     "photometric_error",
+    "region_weights",
     "reproject",
     "reprojection_loss",
     "self_supervised_depth_loss",

@@ -36,7 +36,7 @@ class DaGANTerms(NamedTuple):
     perceptual: Tensor | None
     adversarial: Tensor | None
     feature_matching: Tensor | None
-    equivariance: Tensor
+    equivariance: Tensor | None
     keypoint_distance: Tensor
 
     @property
@@ -59,6 +59,7 @@ class DaGANLoss(nn.Module):
         feature_matching: weight of its feature matching, which is pix2pixHD's; the paper states none.
         equivariance: weight of L_E, eq. 12; also of its Jacobian part, which is FOMM's, where there are Jacobians.
         keypoint_distance: weight of L_D, eq. 13, as a hinge: see `keypoint_distance_loss`.
+        guided: number of key points, the first ones, that L_D leaves where landmarks put them: closed lips meet.
         scales: of the image pyramid of L_P; 256, 128, 64 and 32 pixels in the paper.
 
     Reference:
@@ -74,19 +75,20 @@ class DaGANLoss(nn.Module):
         feature_matching: float = 10.0,
         equivariance: float = 10.0,
         keypoint_distance: float = 10.0,
+        guided: int = 0,
         scales: Sequence[float] = (1.0, 0.5, 0.25, 0.125),
     ) -> None:
         super().__init__()
         self.perceptual = None if features is None else PerceptualLoss(features, weight=perceptual, scales=scales)
         self.adversarial, self.feature_matching = adversarial, feature_matching
-        self.equivariance, self.keypoint_distance = equivariance, keypoint_distance
+        self.equivariance, self.keypoint_distance, self.guided = equivariance, keypoint_distance, guided
 
     def forward(
         self,
         out: Generated,
         driving: Tensor,
-        kp_transformed: KeypointPair,
-        transform: RandomTransform,
+        kp_transformed: KeypointPair | None,
+        transform: RandomTransform | None,
         discriminator: nn.Module | None = None,
     ) -> DaGANTerms:
         """Compute the terms of one batch.
@@ -94,7 +96,8 @@ class DaGANLoss(nn.Module):
         Args:
             out: the model's output, `DaGANOutput` or another with a `prediction` and `kp_driving`.
             driving: (B, 3, H, W) in [0, 1], which the prediction should equal.
-            kp_transformed: key points of ``transform.warp_image(driving)``.
+            kp_transformed: key points of ``transform.warp_image(driving)``, perhaps of its first rows alone; None
+                leaves the equivariance out.
             transform: a known one, of the driving image.
             discriminator: `MultiScaleDiscriminator` or another with its call; it gets no gradient. None leaves the
                 GAN loss out.
@@ -105,9 +108,14 @@ class DaGANLoss(nn.Module):
         if out.prediction.shape != driving.shape:
             wanted, found = tuple(out.prediction.shape), tuple(driving.shape)
             raise ValueError(f"driving: expected the shape of the prediction {wanted}, got {found}")
-        error = equivariance_loss(out.kp_driving, kp_transformed, transform)
-        equivariance = self.equivariance * (error.value + error.jacobian)
-        distance = self.keypoint_distance * keypoint_distance_loss(out.kp_driving.value)
+        equivariance = None
+        if kp_transformed is not None and transform is not None:
+            count = len(kp_transformed[0])
+            value, jacobian = out.kp_driving
+            first = value[:count], None if jacobian is None else jacobian[:count]
+            error = equivariance_loss(first, kp_transformed, transform)
+            equivariance = self.equivariance * (error.value + error.jacobian)
+        distance = self.keypoint_distance * keypoint_distance_loss(out.kp_driving.value[:, self.guided :])
         perceptual = None if self.perceptual is None else self.perceptual(out.prediction, driving)
         adversarial, matching = (None, None) if discriminator is None else self._game(out, driving, discriminator)
         return DaGANTerms(perceptual, adversarial, matching, equivariance, distance)

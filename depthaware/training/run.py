@@ -148,7 +148,8 @@ class Run:
             yield images, [Part(frames, slice(i * size, (i + 1) * size)) for i, frames in enumerate(chunks, first)]
 
     def _to_device(self, frames: Tensor) -> Tensor:
-        return frames.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        frames = frames.to(self.device, non_blocking=True)
+        return frames.contiguous(memory_format=torch.channels_last) if frames.ndim == 4 else frames  # else landmarks
 
     @contextmanager
     def no_sync_unless_last(self, *networks: nn.Module | None, last: bool) -> Iterator[None]:
@@ -190,7 +191,7 @@ class Run:
         if not math.isfinite(norm):
             raise self._diverged(images, f"the norm of the gradient is {norm}")
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return norm

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..dagan import DaGAN, DaGANOutput
+from ..dagan import DaGAN, DaGANOutput, SourceEncoding
 from ..discriminator import MultiScaleDiscriminator
 from ..keypoints import Keypoints
 from ..losses import DaGANLoss, RandomTransform, photometric_error
@@ -94,19 +94,35 @@ def freeze_depth(model: DaGAN) -> None:
 class GeneratorStep(nn.Module):
     """All that is trained but the discriminator: one forward pass for DistributedDataParallel."""
 
-    def __init__(self, model: DaGAN) -> None:
+    def __init__(self, model: DaGAN, *, joint: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.joint = model, joint
 
-    def forward(self, source: Tensor, driving: Tensor, transformed: Tensor) -> tuple[DaGANOutput, Keypoints]:
+    def forward(
+        self, source: Tensor, driving: Tensor, transformed: Tensor | None
+    ) -> tuple[DaGANOutput, Keypoints | None]:
         """The generated frame, and the key points of the transformed driving frame.
 
         Args:
             source: (B, 3, H, W) in [0, 1].
             driving: like `source`.
-            transformed: `driving` under a `RandomTransform`.
+            transformed: `driving`, or its first rows, under a `RandomTransform`; None for no such key points.
         """
-        return self.model(source, driving), self.model.detect_keypoints(transformed)
+        if self.joint:
+            return self._jointly([source, driving] if transformed is None else [source, driving, transformed])
+        return self.model(source, driving), None if transformed is None else self.model.detect_keypoints(transformed)
+
+    def _jointly(self, images: list[Tensor]) -> tuple[DaGANOutput, Keypoints | None]:
+        """The same with one pass of the detector, whose batch norms see all images together."""
+        model, counts = self.model, [len(image) for image in images]
+        found, disparity = model.detect(torch.cat(images))
+        jacobians = [None] * 3 if found.jacobian is None else found.jacobian.split(counts)
+        kp = [Keypoints(*pair) for pair in zip(found.value.split(counts), jacobians, strict=False)]
+        disparities = [None] * 3 if disparity is None else disparity.split(counts)
+        features, small = model.generator.encode(images[0], disparities[0]), model.dense_motion.down(images[0])
+        source = SourceEncoding(images[0], small, disparities[0], kp[0], features)
+        out = model.drive_with_details(source, kp[1])._replace(disparity_driving=disparities[1])
+        return out, kp[2] if len(kp) == 3 else None
 
 
 def new_discriminator(network: str, num_keypoints: int) -> MultiScaleDiscriminator:
@@ -115,9 +131,24 @@ def new_discriminator(network: str, num_keypoints: int) -> MultiScaleDiscriminat
     return MultiScaleDiscriminator(num_keypoints, block_expansion=width, max_features=8 * width)
 
 
-def adam(network: nn.Module) -> torch.optim.Adam:
-    """The optimizer of FOMM and of the released code; the learning rate is set at each step."""
-    return torch.optim.Adam(trainable(network), betas=(0.5, 0.999), fused=True)
+def adam(network: nn.Module, *, attention_rate: float = 1.0, gate_rate: float = 1.0) -> torch.optim.Adam:
+    """The optimizer of FOMM and of the released code; the learning rate is set at each step.
+
+    Args:
+        network: with the parameters.
+        attention_rate: factor on the learning rate of attention and depth encoder.
+        gate_rate: factor on that of the attention's gate.
+    """
+    if attention_rate == gate_rate == 1:
+        return torch.optim.Adam(trainable(network), betas=(0.5, 0.999), fused=True)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            own = attention_rate if ".attention." in name or ".depth_encoder." in name else 1.0
+            scale = gate_rate if name.endswith(".attention.gate") else own
+            groups.setdefault(scale, []).append(parameter)
+    scaled = [{"params": parameters, "scale": scale} for scale, parameters in groups.items()]
+    return torch.optim.Adam(scaled, betas=(0.5, 0.999), fused=True)
 
 
 def random_transform(seed: int, images: int, batch: int, rows: slice, device: torch.device) -> RandomTransform:
@@ -138,7 +169,7 @@ def random_transform(seed: int, images: int, batch: int, rows: slice, device: to
 
 
 def substitute_losses(
-    out: DaGANOutput, driving: Tensor, *, pyramid: float = 0.0, deformed: float = 0.0
+    out: DaGANOutput, driving: Tensor, *, pyramid: float = 0.0, deformed: float = 0.0, weights: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Weighted terms beside `DaGANLoss` that need no trained network; neither is in the paper.
 
@@ -147,25 +178,34 @@ def substitute_losses(
         driving: (B, 3, H, W) in [0, 1].
         pyramid: weight of `pyramid_error` of the result; no such term if 0.
         deformed: weight of `pyramid_error` of the source under the motion alone; no such term if 0.
+        weights: (B, 1, H, W), of the pixels in both.
     """
     terms = {}
     if pyramid:
-        terms["pyramid"] = pyramid * pyramid_error(out.prediction, driving)
+        terms["pyramid"] = pyramid * pyramid_error(out.prediction, driving, weights=weights)
     if deformed:
-        terms["deformed"] = deformed * pyramid_error(out.deformed, driving)
+        terms["deformed"] = deformed * pyramid_error(out.deformed, driving, weights=weights)
     return terms
 
 
-def pyramid_error(prediction: Tensor, target: Tensor, num_scales: int = 4) -> Tensor:
-    """Mean of SSIM and L1 at full, 1/2, 1/4, ... size; a substitute for the perceptual loss."""
-    error = photometric_error(prediction, target, alpha=0.5).mean()
+def pyramid_error(prediction: Tensor, target: Tensor, num_scales: int = 4, *, weights: Tensor | None = None) -> Tensor:
+    """Mean of SSIM and L1 at full, 1/2, 1/4, ... size; a substitute for the perceptual loss.
+
+    `weights` (B, 1, H, W) are those of the pixels, such as `region_weights`; all are equal if None.
+    """
+    error = _weighted_mean(photometric_error(prediction, target, alpha=0.5), weights)
     for _ in range(num_scales - 1):
         prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
-        error = error + photometric_error(prediction, target, alpha=0.5).mean()
+        weights = None if weights is None else F.avg_pool2d(weights, 2)
+        error = error + _weighted_mean(photometric_error(prediction, target, alpha=0.5), weights)
     return error / num_scales
 
 
-def new_objective(features: nn.Module | None, size: int, **weights: float) -> DaGANLoss:
+def _weighted_mean(error: Tensor, weights: Tensor | None) -> Tensor:
+    return error.mean() if weights is None else (error * weights).sum() / weights.sum()
+
+
+def new_objective(features: nn.Module | None, size: int, *, guided: int = 0, **weights: float) -> DaGANLoss:
     """A `DaGANLoss` of its own copy of the features, without scales below 16 pixels, VGG-19's smallest input."""
     scales = [scale for scale in (1.0, 0.5, 0.25, 0.125) if scale * size >= 16]
-    return DaGANLoss(copy.deepcopy(features), scales=scales, **weights)
+    return DaGANLoss(copy.deepcopy(features), scales=scales, guided=guided, **weights)

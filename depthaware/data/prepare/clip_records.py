@@ -103,10 +103,12 @@ def load(path: Path) -> Record:
 
 
 def forget(output: Path, source: str) -> None:
-    """Delete the record and the clips of an earlier version of a source."""
+    """Delete the record, the clips and their landmarks of an earlier version of a source."""
     record_path(output, source).unlink(missing_ok=True)
     for clip in output.glob(f"*/clips/{clip_prefix(source)}_*.mp4"):
         clip.unlink()
+    for landmarks in output.glob(f"landmarks/{clip_prefix(source)}_*.npz"):
+        landmarks.unlink()
 
 
 def write_tables(output: Path, sources: Iterable[str]) -> tuple[list[ManifestRow], list[DroppedRow]]:
