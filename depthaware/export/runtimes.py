@@ -20,7 +20,7 @@ class ExportedSource(NamedTuple):
     Attributes:
         image: (1, 3, H, W).
         keypoints: of the image.
-        encoding: all outputs of the graph `source_encoder`, which `driver` takes.
+        encoding: outputs of the graph `source_encoder`.
     """
 
     image: Tensor
@@ -54,24 +54,29 @@ class ExportedDaGAN:
                 f"{folder}: expected an export in the format onnx, got torch, whose files can run any code when they "
                 "are opened; ExportedDaGAN(..., allow_code=True) opens those whose maker you trust"
             )
+        self._points = sum(name.startswith("kp_") for name in facts["graphs"]["detector"]["outputs"])
+        if not self._points:
+            raise ValueError(f"{folder}: was exported by an earlier version of depthaware, expected a new export")
         graphs = {name: open_graph(folder / facts["graphs"][name]["file"], facts["graphs"][name]) for name in GRAPHS}
         self._encode, self._detect, self._drive = (graphs[name] for name in GRAPHS)
-        names = facts["graphs"]["source_encoder"]["outputs"]
-        self._keypoints = [index for index, name in enumerate(names) if name.startswith("keypoints_")]
         self._folder = folder
 
     def encode_source(self, source_image: Tensor) -> ExportedSource:
         """Encode a source (1, 3, H, W) in [0, 1], once for all its frames."""
-        encoding = self._encode(source_image)
-        return ExportedSource(
-            source_image, self._as_keypoints([encoding[i] for i in self._keypoints], 1), tuple(encoding)
-        )
+        found = self._detect(source_image)
+        encoding = self._encode(source_image, *found[self._points :])
+        return ExportedSource(source_image, self._as_keypoints(found, 1), tuple(encoding))
+
+    def encoder_inputs(self, source_image: Tensor) -> tuple[Tensor, ...]:
+        """Inputs of the graph `source_encoder`: the image, and its disparity if the detector computes it."""
+        return source_image, *self._detect(source_image)[self._points :]
 
     def detect_keypoints(self, image: Tensor) -> Keypoints:
         """Key points of images (B, 3, H, W) in [0, 1]."""
         return self._as_keypoints(self._detect(image), len(image))
 
     def _as_keypoints(self, found: list[Tensor], count: int) -> Keypoints:
+        found = found[: self._points]
         ends = [(2,), (2, 2)][: len(found)]
         if not 1 <= len(found) <= 2 or any(
             tensor.ndim != 2 + len(end) or len(tensor) != count or tensor.shape[2:] != end
@@ -87,7 +92,8 @@ class ExportedDaGAN:
         """Frames (B, 3, H, W) in [0, 1] of one source under B sets of driving key points."""
         if dtype != torch.float32:
             raise ValueError(f"dtype: an exported model has its own, expected float32, got {dtype}")
-        frames = self._drive(source.image, *source.encoding, *(x for x in kp_driving if x is not None))[0]
+        keypoints = (x for x in (*source.keypoints, *kp_driving) if x is not None)
+        frames = self._drive(source.image, *source.encoding, *keypoints)[0]
         expected = (len(kp_driving.value), *source.image.shape[1:])
         if frames.shape != expected:
             raise ValueError(f"{self._folder}: frames are {tuple(frames.shape)}, expected {expected}")
