@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from ..dagan import DaGAN
 from ..media.atomic import check_output
+from ..media.formats import FIGURE_SUFFIXES
 from ..media.image import AnyImage, Fit, Image, fetch, from_pixels, to_pixels
-from ..media.panels import resize_image
+from ..media.panels import resize_image, write_figure
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
@@ -59,6 +61,10 @@ def animate(
     max_size: int = 1920,
     scenes: bool = True,
     smooth: bool = False,
+    strength: float = 1.0,
+    head: float = 1.0,
+    expression: float = 1.0,
+    freeze_background: bool = False,
 ) -> Iterator[AnimatedFrame]:
     """Animate a source image; lazily yields one frame per driving frame.
 
@@ -66,7 +72,8 @@ def animate(
         model: on the target device.
         source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
         driving: path of a video, folder or pattern; `read_video("clip.mp4")`; a `MotionTemplate` or the path of one; or
-            any images like the source's, taken as 25 a second. What can be read only once, such as a camera, is followed frame by frame.
+            any images like the source's, taken as 25 a second. What can be read only once, such as a camera, is
+            followed frame by frame.
         mode: "relative" adds the driving motion since the initial frame to the pose and shape of the source's own face;
             "absolute" takes the driving key points as they are.
         adaptive_scale: scale relative motion by the size of the source's face over that of the driving face.
@@ -83,6 +90,10 @@ def animate(
         max_size: longer side of the output in pixels; larger source images are shrunk.
         scenes: start anew from a reference of its own at each cut of the driving video.
         smooth: filter the key points over time.
+        strength: factor of all motion, 0 to 3; 0 leaves the source at rest.
+        head: factor of the head's motion, 0 to 3, see `scale_motion`.
+        expression: factor of the expression, 0 to 3.
+        freeze_background: show the source where the motion network sees background.
 
     Returns:
         Frames as large as the source image, or of S x S pixels with S = model.image_size, each with its time and its
@@ -104,14 +115,19 @@ def animate(
         max_size,
         scenes,
         smooth,
+        strength,
+        head,
+        expression,
+        freeze_background,
     )
     driving = open_driving(driving)
     animator = Animator(model, source_image, options)
     batches = animator.read(driving)
-    return (frame for batch in batches for frame in _frames(animator, batch))
+    return (frame for batch in batches for frame in animated_frames(animator, batch))
 
 
-def _frames(animator: Animator, batch: Sequence[DrivingFrame]) -> Iterator[AnimatedFrame]:
+def animated_frames(animator: Animator, batch: Sequence[DrivingFrame]) -> Iterator[AnimatedFrame]:
+    """Generate the output frames of consecutive frames of `Animator.read`."""
     tiles = _tiles([animator.animate(batch), torch.cat([frame.image for frame in batch])], len(batch))
     faces = len(animator.source.squares)
     for squares, frame in zip(fetch(tiles)(), batch, strict=True):  # one copy from the device
@@ -195,6 +211,24 @@ def _choices(animator: Animator) -> Iterator[str]:
     if animator.initial_frames and animator.options.mode == "relative":
         chosen = ", ".join(map(str, animator.initial_frames.values()))
         yield f"initial frame: {chosen}"
+
+
+def animate_to_image(
+    model: SupportsAnimation, source_image: AnyImage, driving_image: AnyImage, output: str | Path, **options: Any
+) -> OutputInfo:
+    """Move a source image to the pose and expression of another image, and write the result as an image.
+
+    Args:
+        model: as in `animate`.
+        source_image: as in `animate`.
+        driving_image: any image; its motion is absolute, since it has no earlier pose.
+        output: path of a .png, .jpg or .webp.
+        options: those of `animate`, but for `mode`.
+    """
+    check_output(output, FIGURE_SUFFIXES)
+    (frame,) = animate(model, source_image, [driving_image], **{**options, "mode": "absolute"})
+    write_figure(output, frame.image)
+    return OutputInfo(Path(output), 1, frame.image.shape[:2], Fraction(0))
 
 
 class Panels:

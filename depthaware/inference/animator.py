@@ -16,6 +16,7 @@ from ..keypoints import Keypoints, face_scale, transfer_motion
 from ..media.image import AnyImage, Image, to_uint8
 from ..media.threads import AHEAD, prefetch
 from ..pretrained.fingerprint import detector_fingerprint
+from .controls import check_on_face, foreground, freeze, scale_motion
 from .driving import (
     DrivingFrame,
     LiveFrames,
@@ -27,7 +28,7 @@ from .driving import (
     tracked_frames,
 )
 from .inputs import check_precision, device_of
-from .motion import DrivingMotion, join, pose_distance, select
+from .motion import DrivingMotion, join, on_device, pose_distance, select
 from .options import AnimateOptions, Driving, SupportsAnimation
 from .source import Source
 from .template import MotionTemplate
@@ -69,6 +70,12 @@ class Animator:
         self.source_image = squares[:1]
         self._sources = [model.encode_source(square) for square in squares.split(1)]
         self._detector = detector or BlazeFaceDetector()
+        self._on_face: list[Tensor | None] = [None] * len(squares)
+        if self.options.head != self.options.expression:
+            for index, source in enumerate(self._sources):
+                self._on_face[index] = check_on_face(self.source.on_face(index, source.keypoints.value[0]))
+        freezes = self.options.freeze_background
+        self._at_rest = [foreground(model, source, source.keypoints) for source in self._sources] if freezes else []
         self.restart()
 
     def restart(self) -> None:
@@ -148,12 +155,20 @@ class Animator:
 
     def _drive(self, kp_driving: Keypoints, reference: Keypoints | None) -> Tensor:
         """Generate squares (B F, 3, S, S); of the source at rest if there is no reference yet."""
-        mode, made = self.options.mode, []
+        mode, strength = self.options.mode, self.options.strength
         if reference is None:
             mode, reference = "relative", kp_driving
-        for source, scale in zip(self._sources, self._scales, strict=True):
+        head, expression = strength * self.options.head, strength * self.options.expression
+        made = []
+        for index, source in enumerate(self._sources):
+            scale = self._scales[index]
             moved = transfer_motion(source.keypoints, kp_driving, reference, mode=mode, adaptive_scale=scale)
-            made.append(self.model.drive(source, moved, dtype=self.options.dtype))
+            moved = scale_motion(source.keypoints, moved, head, expression, self._on_face[index])
+            squares = self.model.drive(source, moved, dtype=self.options.dtype)
+            if self._at_rest:
+                moving = foreground(self.model, source, moved)
+                squares = freeze(squares, source.image, moving, self._at_rest[index])
+            made.append(squares)
         return made[0] if len(made) == 1 else torch.stack(made, dim=1).flatten(0, 1)
 
     def fit(self, image: Image | Tensor) -> Tensor:
@@ -184,10 +199,10 @@ class Animator:
     def _read_template(self, template: MotionTemplate) -> Iterator[list[DrivingFrame]]:
         template.check(detector_fingerprint(self.model), self.options)
         self.initial_frames = template.reference_frames(self._sources[0].keypoints, self.options)
-        frames = list(template.driving_frames(self.model.image_size, self.device))
+        keypoints = on_device(template.keypoints, self.device)
         for scene, index in self.initial_frames.items():
-            self._motion.references[scene] = frames[index].keypoints
-        return in_batches(frames, self.options.batch_size)
+            self._motion.references[scene] = select(keypoints, slice(index, index + 1))
+        return in_batches(template.driving_frames(keypoints, self.model.image_size), self.options.batch_size)
 
     @torch.inference_mode()
     def _find_references(self, driving: Driving, track: DrivingTrack | None) -> None:

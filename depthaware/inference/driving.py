@@ -1,7 +1,6 @@
 """Driving frames on their way into the model: followed, cropped, in batches."""
 
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
@@ -17,7 +16,7 @@ from ..faces.tracking import DrivingTrack, LiveTracker, track_driving
 from ..keypoints import Keypoints
 from ..media.image import Fit, Image, fit_square, to_tensor
 from ..media.video import Frame
-from .inputs import opened
+from .inputs import opened, warn
 from .options import AnimateOptions, Driving
 from .source import to_array
 
@@ -81,10 +80,10 @@ def follow_face(
     )
     if any(face is not None for face in track.faces):
         if source_faces and options.mode == "relative" and (warning := pose_warning(source_faces[0], track)):
-            warnings.warn(warning, stacklevel=2)
+            warn(warning)
         return track
     taken = "its central square" if options.fit == "face" else "every frame"
-    warnings.warn(f"no face found in the driving video: {taken} is taken", stacklevel=2)
+    warn(f"no face found in the driving video: {taken} is taken")
     return None
 
 
@@ -133,7 +132,7 @@ class LiveFrames:
             seen |= frame.found
             yield frame
         if not seen:
-            warnings.warn("no face found in the driving video: the source stays at rest", stacklevel=2)
+            warn("no face found in the driving video: the source stays at rest")
 
     def __call__(self, image: Image | Tensor, time: Fraction) -> DrivingFrame:
         """Take the next image."""

@@ -66,6 +66,12 @@ def join(keypoints: Sequence[Keypoints]) -> Keypoints:
     return Keypoints(torch.cat(values), None if jacobians[0] is None else torch.cat(jacobians))
 
 
+def on_device(keypoints: Keypoints, device: torch.device) -> Keypoints:
+    """Key points in float32 on a device."""
+    value, jacobian = keypoints
+    return Keypoints(value.to(device, torch.float32), None if jacobian is None else jacobian.to(device, torch.float32))
+
+
 def pose_distance(kp_source: Keypoints, kp_driving: Keypoints) -> Tensor:
     """Measure how far the poses of driving frames are from the source's, up to position and size of the faces.
 

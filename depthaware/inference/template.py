@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,12 +19,12 @@ from ..faces.face import FaceDetector
 from ..keypoints import Keypoints
 from ..media.atomic import whole_file
 from ..media.threads import AHEAD, prefetch
-from ..media.video import Frame, Progress
+from ..media.video import Frame, Progress, Video
 from ..pretrained.downloads import check_safetensors
 from ..pretrained.fingerprint import detector_fingerprint
 from .driving import DrivingFrame, fitter, follow_face, in_batches, tracked_frames
 from .inputs import as_driving, check_precision, device_of
-from .motion import join, pose_distance, select
+from .motion import join, on_device, pose_distance, select
 from .options import AnimateOptions, Driving, SupportsAnimation
 
 SUFFIX = ".safetensors"
@@ -80,10 +80,9 @@ class MotionTemplate:
         """Raise ValueError: a template has no images."""
         raise ValueError(f"{self.path or 'driving'}: is a motion template, which has no images, expected a video")
 
-    def driving_frames(self, size: int, device: torch.device) -> Iterator[DrivingFrame]:
-        """Frames as `Animator.animate` takes them, with key points on a device instead of images."""
-        no_image = torch.empty(0, 3, size, size)
-        keypoints = Keypoints(*(None if x is None else x.to(device) for x in self.keypoints))
+    def driving_frames(self, keypoints: Keypoints, size: int) -> Iterator[DrivingFrame]:
+        """Frames as `Animator.animate` takes them, with the template's key points, on a device, instead of images."""
+        no_image = torch.empty(0, 3, size, size, device=keypoints.value.device)
         facts = zip(self.ticks.tolist(), self.scenes.tolist(), self.found.tolist(), strict=True)
         for row, (tick, scene, found) in enumerate(facts):
             known = select(keypoints, slice(row, row + 1))
@@ -188,7 +187,7 @@ def record_motion(
             progress(len(rows), getattr(driving, "frames", 0))
     ticks, scenes, found = (torch.tensor(column) for column in zip(*rows, strict=True))
     template = MotionTemplate(
-        keypoints=Keypoints(*(None if x is None else x.float().cpu() for x in join(keypoints))),
+        keypoints=on_device(join(keypoints), torch.device("cpu")),
         ticks=ticks,
         scenes=scenes.int(),
         found=found,
@@ -203,7 +202,11 @@ def record_motion(
     return replace(template, references=torch.tensor(list(chosen.values())))
 
 
-def open_driving(driving: str | Path | Driving) -> Any:
+@overload
+def open_driving(driving: str | Path | Video | MotionTemplate) -> Video | MotionTemplate: ...
+@overload
+def open_driving(driving: str | Path | Driving) -> Driving: ...
+def open_driving(driving: str | Path | Driving) -> Driving:
     """Open a motion template or a driving video given as a path, and check other driving frames, see `as_driving`."""
     if isinstance(driving, str | Path) and Path(driving).suffix.lower() == SUFFIX:
         return MotionTemplate.load(driving)
