@@ -1,8 +1,9 @@
 """Inference: animation, depth maps, and models optimized for speed."""
 
 from .. import submodules
-from .animation import AnimatedFrame, animate, animate_to_file, animate_to_image
+from .animation import AnimatedFrame, animate, animate_to_file
 from .animator import Animator
+from .image_driving import animate_to_image
 from .optimization import optimize
 from .options import AnimateOptions
 from .template import MotionTemplate, record_motion

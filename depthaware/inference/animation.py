@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,9 +12,8 @@ from torch import Tensor
 
 from ..dagan import DaGAN
 from ..media.atomic import check_output
-from ..media.formats import FIGURE_SUFFIXES
 from ..media.image import AnyImage, Fit, Image, fetch, from_pixels, to_pixels
-from ..media.panels import resize_image, write_figure
+from ..media.panels import resize_image
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
@@ -211,24 +209,6 @@ def _choices(animator: Animator) -> Iterator[str]:
     if animator.initial_frames and animator.options.mode == "relative":
         chosen = ", ".join(map(str, animator.initial_frames.values()))
         yield f"initial frame: {chosen}"
-
-
-def animate_to_image(
-    model: SupportsAnimation, source_image: AnyImage, driving_image: AnyImage, output: str | Path, **options: Any
-) -> OutputInfo:
-    """Move a source image to the pose and expression of another image, and write the result as an image.
-
-    Args:
-        model: as in `animate`.
-        source_image: as in `animate`.
-        driving_image: any image; its motion is absolute, since it has no earlier pose.
-        output: path of a .png, .jpg or .webp.
-        options: those of `animate`, but for `mode`.
-    """
-    check_output(output, FIGURE_SUFFIXES)
-    (frame,) = animate(model, source_image, [driving_image], **{**options, "mode": "absolute"})
-    write_figure(output, frame.image)
-    return OutputInfo(Path(output), 1, frame.image.shape[:2], Fraction(0))
 
 
 class Panels:
