@@ -1,6 +1,8 @@
 """Laws of motion templates and of the controls of motion."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from depthaware import DaGAN, Keypoints, inference, optimize, read_video
+from depthaware import DaGAN, Keypoints, inference, optimize, read_image, read_video
+from depthaware.cli.main import main
 from depthaware.inference import AnimateOptions, Animator, MotionTemplate, animate_to_file, record_motion
 from depthaware.inference.controls import fit_affine, scale_motion
+from depthaware.media.image import write_image
 
 SOURCE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 CROP = dict(fit="crop", initial_frame=0)
@@ -210,3 +214,56 @@ def test_a_model_without_a_background_cannot_freeze_it(template):
 
     with pytest.raises(ValueError, match="freeze_background: expected a DaGAN"):
         Animator(Bare(), SOURCE, AnimateOptions(**CROP, freeze_background=True))
+
+
+@pytest.fixture
+def here(clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip.path, "clip.mp4")
+    write_image("me.png", SOURCE)
+
+
+def run(line: str) -> int:
+    return main(["animate", *line.split(), "--fit", "crop", "--quiet"])
+
+
+def test_the_command_saves_motion_and_takes_it(here, tiny_weights):
+    common = f"--source me.png --weights {tiny_weights} --initial-frame 0 --dtype float32"
+    assert run(f"{common} --driving clip.mp4 --save-motion m.safetensors --follow --output a.mp4") == 0
+    assert run(f"{common} --driving clip.mp4 --save-motion n.safetensors --compare --output c.mp4") == 0
+    assert run(f"{common} --driving m.safetensors --output b.mp4") == 0
+    assert Path("a.mp4").read_bytes() == Path("b.mp4").read_bytes()
+    assert read_video("c.mp4").size == (64, 192)
+
+
+def test_an_image_drives_to_an_image(here, tiny_model, tiny_weights, monkeypatch):
+    write_image("you.png", draw_image(4, (64, 64)))
+    common = f"--source me.png --driving you.png --weights {tiny_weights} --dtype float32"
+    assert run(common) == run(f"{common} --output b.webp") == 0
+    (expected,) = inference.animate(tiny_model, SOURCE, [read_image("you.png")], mode="absolute", fit="crop")
+    assert abs(read_image("animation.png").astype(int) - expected.image).max() <= 1
+    assert read_image("b.webp").shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--driving me.png --output a.mp4", "output 'a.mp4': expected a name that ends in .png"),
+        ("--driving me.png --save-motion m.safetensors", "--save-motion: expected a driving video, got an image"),
+        ("--driving me.png --compare", "--compare, --save-depth: expected a driving video, got an image"),
+        ("--driving clip.mp4 --save-motion m.mp4", "output 'm.mp4': expected a name that ends in .safetensors"),
+        ("--driving m.safetensors", "m.safetensors: No such file or directory"),
+        ("--driving bad.safetensors", "bad.safetensors: is damaged or cut short"),
+        ("--driving bad.safetensors --compare", "--compare: expected a driving video, got a motion template"),
+        ("--driving bad.safetensors --save-motion m.safetensors", "got a motion template already"),
+        ("--strength 4", "--strength: expected 0 to 3, got 4.0"),
+        ("--head nan", "--head: expected 0 to 3, got nan"),
+    ],
+)
+def test_mistakes_are_one_line(here, tiny_weights, capsys, line, message):
+    Path("bad.safetensors").write_bytes(b"x" * 99)
+    before = sorted(Path().iterdir())
+    assert run(f"{line} --source me.png --weights {tiny_weights}") == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "loading" not in line]
+    assert len(lines) == 1 and message in lines[0]
+    assert sorted(Path().iterdir()) == before

@@ -118,9 +118,11 @@ def check(args: Namespace) -> None:
 
 
 def _is_still(path: str) -> bool:
+    if not Path(path).is_file() or not found_in(path).endswith("image"):
+        return False
     from ..media.still import is_still
 
-    return Path(path).is_file() and found_in(path).endswith("image") and is_still(path)
+    return is_still(path)
 
 
 def _check_motion(args: Namespace, still: bool) -> None:
