@@ -253,7 +253,7 @@ def test_an_image_drives_to_an_image(here, tiny_model, tiny_weights, monkeypatch
         ("--driving me.png --compare", "--compare, --save-depth: expected a driving video, got an image"),
         ("--driving clip.mp4 --save-motion m.mp4", "output 'm.mp4': expected a name that ends in .safetensors"),
         ("--driving m.safetensors", "m.safetensors: No such file or directory"),
-        ("--driving bad.safetensors", "bad.safetensors: is damaged or cut short"),
+        ("--driving bad.safetensors", "bad.safetensors: is text, expected a safetensors file"),
         ("--driving bad.safetensors --compare", "--compare: expected a driving video, got a motion template"),
         ("--driving bad.safetensors --save-motion m.safetensors", "got a motion template already"),
         ("--strength 4", "--strength: expected 0 to 3, got 4.0"),

@@ -23,9 +23,9 @@ def animate_to_image(
         source_image: as in `animate`.
         driving_image: any image; its motion is absolute, since it has no earlier pose.
         output: path of a .png, .jpg or .webp.
-        options: those of `animate`, but for `mode`.
+        options: those of `animate`, but for `mode` and `initial_frame`.
     """
     check_output(output, FIGURE_SUFFIXES)
-    (frame,) = animate(model, source_image, [driving_image], **{**options, "mode": "absolute"})
+    (frame,) = animate(model, source_image, [driving_image], **{**options, "mode": "absolute", "initial_frame": 0})
     write_figure(output, frame.image)
     return OutputInfo(Path(output), 1, frame.image.shape[:2], Fraction(0))
