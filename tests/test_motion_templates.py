@@ -267,3 +267,9 @@ def test_mistakes_are_one_line(here, tiny_weights, capsys, line, message):
     lines = [line for line in capsys.readouterr().err.splitlines() if "loading" not in line]
     assert len(lines) == 1 and message in lines[0]
     assert sorted(Path().iterdir()) == before
+
+
+def test_warnings_name_the_line_of_the_caller(tiny_model):
+    with pytest.warns(UserWarning, match="no face found") as caught:
+        list(inference.animate(tiny_model, SOURCE, [draw_image(i) for i in range(3)]))
+    assert len(caught) == 2 and {warning.filename for warning in caught} == {__file__}
