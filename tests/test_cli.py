@@ -218,7 +218,6 @@ BAD = {
     "animate --driving cut_behind_its_index.mp4 --strict": "cut_behind_its_index.mp4: is cut short",
     "animate --driving cut.webm --strict": "cut.webm: is cut short",
     "animate --driving no_frames.mp4": "no_frames.mp4: has no",
-    "animate --driving me.png": "me.png: is a still image, expected a video",
     "animate --driving folder": "folder: found no images",
     "animate --driving mixed": "mixed/2.png: is damaged or cut short",
     "animate --driving folder/*.png": "folder/*.png: found no images",

@@ -142,6 +142,7 @@ WRONG = {
     "compare --source me.png --driving you.png --output a.mp4": "a.mp4: expected driving videos",
     "compare --source text.png": "text.png: is text",
     "compare --driving text.png": "text.png: is text",
+    "compare --weights =x": "--weights =x: expected NAME=WEIGHTS, got no name",
     "compare --weights empty": "empty: expected config.json",
     "compare --weights retrofit --fomm text.png": "text.png",
     "depth clip.mp4 --turntable": "--turntable: expected an image, clip.mp4 is a video",

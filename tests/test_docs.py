@@ -103,6 +103,7 @@ def pairs(path: Path) -> None:
 
 FILES: dict[str, Callable[[Path], None]] = {
     "me.png": portrait,
+    "you.png": portrait,
     "clip.mp4": clip,
     "frames": frames,
     "my-clips": two_clips,

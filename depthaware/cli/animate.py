@@ -6,17 +6,34 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..media.atomic import check_output
-from .common import add_fps, add_model, check_source, check_video, check_weights, load_model, progress
+from ..media.formats import FIGURE_SUFFIXES
+from ..media.signatures import found_in
+from .common import (
+    add_fps,
+    add_model,
+    check_input,
+    check_source,
+    check_video,
+    check_weights,
+    load_model,
+    progress,
+    read_media,
+)
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
     from ..inference.optimization import OptimizedDaGAN
     from ..inference.options import SupportsAnimation
+    from ..inference.template import MotionTemplate
+    from ..media.image import Image
+    from ..media.video import Video
 
 _MEDIA = files("depthaware") / "assets"
+_OUTPUT = "animation.mp4"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -24,9 +41,9 @@ def add(parser: ArgumentParser) -> None:
     add_model(parser)
     add_fps(parser)
     parser.add_argument("--source", default=str(_MEDIA / "portrait.png"), help="portrait (default: a bundled one)")
-    driving = "video, folder of frames or pattern like 'frames/*.png' (default: a bundled one)"
+    driving = "video, frames ('frames/*.png'), .safetensors of --save-motion, or an image (default: a bundled video)"
     parser.add_argument("--driving", default=str(_MEDIA / "driving.mp4"), help=driving)
-    parser.add_argument("--output", default="animation.mp4", help="the mp4 to write (default: %(default)s)")
+    parser.add_argument("--output", default=_OUTPUT, help="the mp4 to write (default: %(default)s)")
     parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help="(default: %(default)s)")
     parser.add_argument("--no-adaptive-scale", action="store_true", help="do not scale motion by the size of the faces")
     initial = "driving frame with the pose of the source: auto is the first with a good face (default: %(default)s)"
@@ -43,6 +60,13 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--max-size", type=int, default=1920, metavar="N", help=size)
     parser.add_argument("--no-scenes", action="store_true", help="look for no cuts in the driving video")
     parser.add_argument("--smooth", action="store_true", help="smooth the motion over time")
+    strength = "factor of all motion, 0 to 3 (default: %(default)s)"
+    parser.add_argument("--strength", type=float, default=1.0, metavar="X", help=strength)
+    head = "factor of the motion of the head alone, 0 to 3 (default: %(default)s)"
+    parser.add_argument("--head", type=float, default=1.0, metavar="X", help=head)
+    expression = "factor of the expression alone, 0 to 3 (default: %(default)s)"
+    parser.add_argument("--expression", type=float, default=1.0, metavar="X", help=expression)
+    parser.add_argument("--freeze-background", action="store_true", help="keep the background of the source at rest")
     dtype = "compute dtype of the networks (default: bfloat16 where the device has it natively, else float32)"
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
     gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
@@ -52,6 +76,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
     parser.add_argument("--compare", action="store_true", help="show source, driving frame and result side by side")
     parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")
+    motion = "also write the motion, which as --driving spares reading the video again"
+    parser.add_argument("--save-motion", metavar="SAFETENSORS", help=motion)
     parser.add_argument("--no-audio", action="store_true", help="leave out the sound of the driving video")
 
 
@@ -66,9 +92,17 @@ def _index(*names: str) -> Callable[[str], int | str]:
 
 def check(args: Namespace) -> None:
     """Refuse options and paths that cannot work, without PyTorch."""
-    check_output(args.output, (".mp4",), (args.source, args.driving))
+    check_input(args.driving)
+    still = _is_still(args.driving)
+    if still and args.output == _OUTPUT:
+        args.output = "animation.png"
+    check_output(args.output, FIGURE_SUFFIXES if still else (".mp4",), (args.source, args.driving))
+    _check_motion(args, still)
     if args.save_depth:
         check_output(args.save_depth, (".mp4",), (args.driving, args.output))
+    for name in ("strength", "head", "expression"):
+        if not 0 <= getattr(args, name) <= 3:
+            raise ValueError(f"--{name}: expected 0 to 3, got {getattr(args, name)}")
     for name in ("batch_size", "max_size"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(args, name)}")
@@ -81,6 +115,27 @@ def check(args: Namespace) -> None:
         raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
     if args.compile or args.dtype not in (None, "float32"):
         raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
+
+
+def _is_still(path: str) -> bool:
+    if not Path(path).is_file() or not found_in(path).endswith("image"):
+        return False
+    from ..media.still import is_still
+
+    return is_still(path)
+
+
+def _check_motion(args: Namespace, still: bool) -> None:
+    template = args.driving.lower().endswith(".safetensors")
+    if args.save_motion:
+        if still or template:
+            found = "an image" if still else "a motion template already"
+            raise ValueError(f"--save-motion: expected a driving video, got {found}")
+        check_output(args.save_motion, (".safetensors",), (args.driving, args.output))
+    if args.compare and template:
+        raise ValueError("--compare: expected a driving video, got a motion template, which has no images")
+    if still and (args.compare or args.save_depth):
+        raise ValueError("--compare, --save-depth: expected a driving video, got an image")
 
 
 def _load(args: Namespace, frames: int) -> "SupportsAnimation":
@@ -121,16 +176,51 @@ def _warm_up(model: "OptimizedDaGAN", batch_size: int, quiet: bool) -> None:
         print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
+def _read_driving(args: Namespace) -> "Image | Video | MotionTemplate":
+    from ..inference import MotionTemplate
+
+    if args.driving.lower().endswith(".safetensors"):
+        return MotionTemplate.load(args.driving)
+    return read_media(args.driving, args.fps, strict=args.strict)
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    return dict(
+        mode=args.mode,
+        adaptive_scale=not args.no_adaptive_scale,
+        initial_frame=args.initial_frame,
+        fit=args.fit,
+        batch_size=args.batch_size,
+        face=args.face,
+        follow=args.follow,
+        paste=not args.no_paste,
+        max_size=args.max_size,
+        scenes=not args.no_scenes,
+        smooth=args.smooth,
+        strength=args.strength,
+        head=args.head,
+        expression=args.expression,
+        freeze_background=args.freeze_background,
+    )
+
+
 def run(args: Namespace) -> str:
     """Animate, and describe what was written."""
     from torch.compiler import set_stance
 
-    from ..inference import animate_to_file
+    from ..inference import AnimateOptions, MotionTemplate, animate_to_file, animate_to_image, record_motion
     from ..media.image import read_image
-    from ..media.video import read_video
+    from ..media.video import Video
 
-    source, driving = read_image(args.source), read_video(args.driving, rate=args.fps, strict=args.strict)
-    model = _load(args, driving.frames)
+    source, driving = read_image(args.source), _read_driving(args)
+    model, options = _load(args, getattr(driving, "frames", 1)), _options(args)
+    if not isinstance(driving, Video | MotionTemplate):
+        return str(animate_to_image(model, source, driving, args.output, **options))
+    if args.save_motion:
+        template = record_motion(model, driving, AnimateOptions(**options), progress=progress(args.quiet))
+        template.save(args.save_motion)
+        if not args.compare:
+            driving, options["follow"], options["scenes"] = template, False, True  # settled in it
     with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
         written = animate_to_file(
             model,
@@ -142,17 +232,7 @@ def run(args: Namespace) -> str:
             audio=not args.no_audio,
             progress=progress(args.quiet),
             notes=lambda line: None if args.quiet else print(f"depthaware: {line}", file=sys.stderr),
-            mode=args.mode,
-            adaptive_scale=not args.no_adaptive_scale,
-            initial_frame=args.initial_frame,
-            fit=args.fit,
-            batch_size=args.batch_size,
-            face=args.face,
-            follow=args.follow,
-            paste=not args.no_paste,
-            max_size=args.max_size,
-            scenes=not args.no_scenes,
-            smooth=args.smooth,
+            **options,
         )
     sound = "sound copied" if driving.audio_copied else f"sound {driving.audio} made AAC"
     if args.no_audio or driving.audio is None:

@@ -74,6 +74,8 @@ def named(weights: Sequence[str]) -> dict[str, str]:
         if not sign or Path(text).exists():
             folder = Path(text)
             name, place = (folder.parent if folder.name == "weights" else folder).name or text, text
+        if not name:
+            raise ValueError(f"--weights {text}: expected NAME=WEIGHTS, got no name")
         if name in found:
             raise ValueError(f"--weights: {found[name]} and {place} are both called {name!r}, expected NAME=WEIGHTS")
         found[name] = place
@@ -108,8 +110,10 @@ def run(args: Namespace) -> str:
     from ..media.image import read_image
     from ..media.panels import write_figure
 
-    warnings.filterwarnings("ignore", ".*--initial-frame")  # which is always the first here
-    pairs = [Pair(read_image(source), read_media(driving, args.fps)) for source, driving in _paths(args)]
+    warnings.filterwarnings("ignore", ".*--initial-frame")  # an option of animate
+    pairs = [
+        Pair(read_image(source), read_media(driving, args.fps, strict=args.strict)) for source, driving in _paths(args)
+    ]
     models = _load(args)
     options: dict[str, Any] = {"mode": args.mode, "fit": args.fit, "depth": args.depth}
     if args.output.lower().endswith(".mp4"):

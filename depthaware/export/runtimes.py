@@ -49,6 +49,7 @@ class ExportedDaGAN:
         self.format: str = facts["format"]
         self.image_size: int = facts["size"]
         self.config: dict[str, Any] = facts["config"]
+        self.detector_fingerprint: str | None = facts.get("detector")
         if self.format == "torch" and not allow_code:
             raise ValueError(
                 f"{folder}: expected an export in the format onnx, got torch, whose files can run any code when they "

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from ..media.atomic import check_output
 from ..media.image import Fit, Image, to_uint8
 from ..media.panels import column, resize_image, row
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
-from .animation import animate
+from .animation import AnimatedFrame, animated_frames
+from .animator import Animator
 from .depth_maps import gray_painter
+from .driving import in_batches
 from .options import AnimateOptions, Mode, SupportsAnimation
 from .source import Source
 
@@ -47,7 +49,8 @@ def compare(
         models: by the name above their column; on their device, all of one image size.
         pairs: of images, or of an image and a video.
         frames: numbers of the frames of each video, from 0; the middle one if empty.
-        mode: of the motion under a video, see `animate`; relative is from its first frame. The motion of an image is
+        mode: of the motion under a video, see `animate`; relative is from the first frame with a good face, or from the
+            first of all if `fit` looks for none. The motion of an image is
             absolute, since it has no earlier pose.
         fit: how images become square, as in `animate`.
         depth: show the disparity of source and driving frame too, of the first model that has a depth network; the
@@ -65,9 +68,10 @@ def compare(
     side = _one_size(models)
     images = []
     for pair in pairs:
-        driving, skipped = _chosen(pair.driving, frames)
-        rows = _rows(models, pair.source, driving, mode if skipped else "absolute", fit, depth)
-        images += [panels for _, panels in islice(rows, skipped, None)]
+        if isinstance(pair.driving, Video):
+            images += _chosen(models, pair, list(frames) or [pair.driving.frames // 2], mode, fit, depth)
+        else:
+            images += [panels for _, panels in _rows(models, pair.source, [pair.driving], "absolute", fit, depth)]
     return _draw(images, _captions(models, depth), max(side, _SIDE))
 
 
@@ -122,33 +126,51 @@ def _one_size(models: Mapping[str, SupportsAnimation]) -> int:
     return next(iter(sizes.values()))
 
 
-def _chosen(driving: Image | Video, frames: Sequence[int]) -> tuple[list[Image], int]:
-    """Driving images, and how many of the first serve as reference alone."""
-    if not isinstance(driving, Video):
-        return [driving], 0
-    wanted = list(frames) or [driving.frames // 2]
-    found = {i: frame.image for i, frame in enumerate(islice(driving, max(wanted) + 1)) if i == 0 or i in wanted}
+def _chosen(
+    models: Mapping[str, SupportsAnimation], pair: Pair, wanted: list[int], mode: Mode, fit: Any, depth: bool
+) -> list[list[Image]]:
+    """Panels of some frames of a video."""
+    kept, video = sorted({0, *wanted}), cast(Video, pair.driving)  # motion may start from the first
+    rows = zip(kept, _rows(models, pair.source, video, mode, fit, depth, kept), strict=False)
+    found = {index: panels for index, (_, panels) in rows}
     for index in wanted:
         if index not in found:
-            raise ValueError(f"{driving.path}: expected frames from 0 to {driving.frames - 1}, got {index}")
-    return [found[index] for index in (0, *wanted)], 1
+            raise ValueError(f"{video.path}: expected frames from 0 to {video.frames - 1}, got {index}")
+    return [found[index] for index in wanted]
 
 
 def _rows(
-    models: Mapping[str, SupportsAnimation], source: Image, driving: Any, mode: Mode, fit: Any, depth: bool
+    models: Mapping[str, SupportsAnimation],
+    source: Image,
+    driving: Any,
+    mode: Mode,
+    fit: Any,
+    depth: bool,
+    kept: Sequence[int] | None = None,
 ) -> Iterator[tuple[Fraction, list[Image]]]:
-    """Time and panels of each driving frame; the driving video is read once for all models, but to track a face."""
+    """Time and panels of each driving frame, or of those kept; the video is read once for all models, but to track."""
     square = to_uint8(Source(source, _one_size(models), AnimateOptions(fit=fit)).squares[:1])[0]
+    initial: Any = "auto" if fit == "face" else 0
+    options = AnimateOptions(mode, fit=fit, initial_frame=initial, scenes=False, paste=False)
     streams = [driving] * len(models) if fit == "face" else tee(driving, len(models))
     results = [
-        animate(model, source, stream, mode=mode, fit=fit, initial_frame=0, scenes=False, paste=False)
+        _animated(Animator(model, source, options), stream, kept)
         for model, stream in zip(models.values(), streams, strict=True)
     ]
     disparity = _disparity(models) if depth else None
     shown = [disparity(square)] if disparity else []
     for made in zip(*results, strict=True):
-        extra = [*shown, disparity(made[0].driving)] if disparity else []
-        yield made[0].time, [square, made[0].driving, *extra, *(frame.image for frame in made)]
+        driven = cast(Image, made[0].driving)
+        extra = [*shown, disparity(driven)] if disparity else []
+        yield made[0].time, [square, driven, *extra, *(frame.image for frame in made)]
+
+
+def _animated(animator: Animator, driving: Any, kept: Sequence[int] | None) -> Iterator[AnimatedFrame]:
+    frames = (frame for batch in animator.read(driving) for frame in batch)
+    if kept is not None:
+        frames = (frame for index, frame in enumerate(islice(frames, max(kept) + 1)) if index in kept)
+    for batch in in_batches(frames, animator.options.batch_size):
+        yield from animated_frames(animator, batch)
 
 
 def _disparity(models: Mapping[str, SupportsAnimation]) -> Any:

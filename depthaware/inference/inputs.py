@@ -1,5 +1,7 @@
 """Whatever is given to `animate`, checked and opened."""
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any, overload
@@ -51,6 +53,19 @@ def _not_empty(frames: Iterator[Any]) -> Iterator[Any]:
 def opened(image: AnyImage) -> Image | Tensor:
     """Read an image given as a path or as an image of Pillow; arrays and tensors are left as they are."""
     return load_image(image) if isinstance(image, str | Path | PIL.Image.Image) else image
+
+
+def warn(message: str) -> None:
+    """Warn of the line that called the library, through however many of its own frames and PyTorch's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("depthaware", "torch", "contextlib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level + 1)
+
+
+def device_of(model: Any) -> torch.device:
+    """Device of a model that can be animated."""
+    return model.device if hasattr(model, "device") else next(model.parameters()).device
 
 
 def check_precision(model: Any) -> None:

@@ -52,6 +52,10 @@ class AnimateOptions:
     max_size: int = 1920
     scenes: bool = True
     smooth: bool = False
+    strength: float = 1.0
+    head: float = 1.0
+    expression: float = 1.0
+    freeze_background: bool = False
 
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, get_args(Mode))
@@ -61,6 +65,9 @@ class AnimateOptions:
         for name in ("batch_size", "max_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("strength", "head", "expression"):
+            if not 0 <= getattr(self, name) <= 3:
+                raise ValueError(f"{name}: expected 0 to 3, got {getattr(self, name)}")
         if not isinstance(self.dtype, torch.dtype):
             raise ValueError(f"dtype: expected a torch.dtype, got {self.dtype!r}")
 

@@ -1,6 +1,5 @@
 """The image to be animated: its faces, their squares, and the way back into the image."""
 
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,11 +13,13 @@ from ..faces.crop import face_crop, whole_image
 from ..faces.face import Face, FaceDetector, roll
 from ..faces.paste import Paste
 from ..media.image import AnyImage, Image, fit_square, to_tensor, to_uint8
-from .inputs import opened
+from .inputs import opened, warn
 from .options import AnimateOptions
 
 TILTED = 0.1
 """Roll in radians from which the square of a face is tilted with it; 90 % of the training faces have less than 0.17."""
+MARGIN = 0.06
+"""By which the box of a face is grown on each side, in its widths, for the key points on it."""
 DOUBTFUL = 0.8
 """Share of the best score below which a detection counts for nothing."""
 
@@ -71,6 +72,19 @@ class Source:
         )
         return np.asarray(small)
 
+    def on_face(self, index: int, points: Tensor) -> Tensor | None:
+        """Tell which points (N, 2) in [-1, 1] of a square lie in the box of its face, if one was found."""
+        if not self.faces:
+            return None
+        pixels = (points.cpu().double().numpy() + 1) / 2 * (self.size - 1)
+        x, y = self.crops[index].to_image(pixels, self.size).T
+        left, top, right, bottom = self.faces[index].box
+        margin = MARGIN * (right - left)
+        inside = (abs(x - (left + right) / 2) <= (right - left) / 2 + margin) & (
+            abs(y - (top + bottom) / 2) <= (bottom - top) / 2 + margin
+        )
+        return torch.from_numpy(inside).to(points.device)
+
     @cached_property
     def _paste(self) -> Paste:
         scale = max(self.photo.shape) / max(self._image.shape)
@@ -93,7 +107,7 @@ def _chosen_faces(image: Image, choice: int | str, detector: FaceDetector | None
     found = (detector or BlazeFaceDetector(all_sizes=True))([image])[0]
     faces = [face for face in found if face.score >= DOUBTFUL * max(face.score for face in found)]
     if not faces:
-        warnings.warn("no face found in the source image: its central square is animated", stacklevel=4)
+        warn("no face found in the source image: its central square is animated")
     if not faces or choice == "all":
         return faces
     if choice == "largest":
