@@ -15,6 +15,7 @@ from .common import add_model, check_source, check_video, check_weights, load_mo
 if TYPE_CHECKING:
     from ..inference.live import LiveView
     from ..media.camera import Camera
+    from ..media.screen import Use
 
 
 def add(parser: ArgumentParser) -> None:
@@ -99,15 +100,19 @@ def _view(args: Namespace) -> "LiveView":
     return LiveView(animators, mirror=args.mirror, paste=not args.no_paste)
 
 
-def _outputs(args: Namespace, view: "LiveView", camera: "Camera") -> "list[AbstractContextManager[Output]]":
+def _outputs(args: Namespace, view: "LiveView", camera: "Camera") -> "list[AbstractContextManager[Use]]":
     from ..media.screen import open_virtual_camera
 
-    virtual = [open_virtual_camera(view.size, float(camera.rate))] if args.virtual_camera else []
-    return [*virtual, _recording(args.record, view, camera)] if args.record else virtual
+    outputs: list[AbstractContextManager[Use]] = []
+    if args.virtual_camera:
+        outputs.append(open_virtual_camera(view.size, float(camera.rate)))
+    if args.record:
+        outputs.append(_recording(args.record, view, camera))
+    return outputs
 
 
 @contextmanager
-def _recording(path: str, view: "LiveView", camera: "Camera") -> "Iterator[Output]":
+def _recording(path: str, view: "LiveView", camera: "Camera") -> "Iterator[Use]":
     """Write an mp4 in a thread of its own."""
     from ..media.threads import AHEAD, background
     from ..media.video import write_video

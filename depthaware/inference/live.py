@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..media.camera import Camera
 from ..media.image import Image
 from ..media.panels import resize_image
-from ..media.screen import Show
+from ..media.screen import Show, Use
 from ..media.threads import Newest
 from ..media.video import Frame
 from .animator import Animator
@@ -127,7 +127,7 @@ def run_live(
     camera: Camera,
     show: Show,
     *,
-    also: Sequence[Callable[[Frame], None]] = (),
+    also: Sequence[Use] = (),
     seconds: float = float("inf"),
 ) -> LiveReport:
     """Show frame after frame until the camera ends, the key q, Ctrl-C, or after some seconds.

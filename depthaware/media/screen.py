@@ -11,6 +11,9 @@ from .video import Frame
 Show = Callable[[Image, str], str]
 """Shows an image, uint8 (H, W, 3), under a title; returns the keys pressed since then, "q" if it was closed."""
 
+Use = Callable[[Frame], None]
+"""Takes frame after frame: a recording, or a virtual camera."""
+
 
 @contextmanager
 def open_window(size: tuple[int, int]) -> Iterator[Show]:
@@ -47,7 +50,7 @@ def open_window(size: tuple[int, int]) -> Iterator[Show]:
 
 
 @contextmanager
-def open_virtual_camera(size: tuple[int, int], rate: float) -> Iterator[Callable[[Frame], None]]:
+def open_virtual_camera(size: tuple[int, int], rate: float) -> Iterator[Use]:
     """Open a camera that other programs see, for frames of `size`, (height, width), with pyvirtualcam.
 
     Raises:
