@@ -149,13 +149,14 @@ def run_live(
                     raise ValueError(f"camera {camera.name}: stopped, it sent no image for {PATIENCE:.0f} s")
                 if shot is None:
                     continue
-                heard, start = time.monotonic(), shot.time if start is None else start
+                start = shot.time if start is None else start
                 image = view(shot.image, float(shot.time))
                 keys = show(image, _title(view, meter))
                 meter.add(shot.taken)
                 for use in also:
                     use(Frame(image, shot.time - start))
                 view.press(keys)
+                heard = time.monotonic()
                 if "q" in keys.lower() or shot.time - start >= seconds:
                     break
     except KeyboardInterrupt:

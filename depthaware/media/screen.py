@@ -1,6 +1,7 @@
 """Windows and virtual cameras, which show image after image."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,7 @@ def open_window(size: tuple[int, int]) -> Iterator[Show]:
         pygame.display.init()
         if pygame.display.get_driver() == "offscreen":  # SDL's choice where there is no screen
             raise pygame.error("SDL draws off screen")
+        warnings.filterwarnings("ignore", "no fast renderer")  # images are small
         surface = pygame.display.set_mode(size[::-1], pygame.RESIZABLE | pygame.SCALED)
     except pygame.error as error:
         pygame.display.quit()
