@@ -114,7 +114,6 @@ WRONG_AT_ONCE = [
     "animate --weights absent",
     "animate --backend onnxruntime --compile",
     "live --camera missing.mp4",
-    "live --camera me.png --source missing.png",
     "depth missing.png",
     "depth --output out.txt me.png",
     "convert missing.pth --output new",
