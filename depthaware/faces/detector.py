@@ -79,6 +79,24 @@ class BlazeFaceDetector:
         return not done and side < 2 * longer and self.smallest * coarser < _SMALLEST
 
 
+class LiveFaceDetector:
+    """A [`FaceDetector`][depthaware.faces.FaceDetector] for cameras, where time counts more than small faces.
+
+    It searches for faces from 16 % of the longer side of the image on, and only without one for those from 10 % on.
+    """
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Face]]:
+        """Find the faces in images, see `BlazeFaceDetector`."""
+        return [self._find(image) for image in images]
+
+    def _find(self, image: Image) -> list[Face]:
+        for share in (_SMALLEST / 128, 0.1):
+            (faces,) = BlazeFaceDetector(smallest=share * max(image.shape))([image])
+            if faces:
+                break
+        return faces
+
+
 def _update(
     image: Image, known: list[Face], proposed: Sequence[Face], view: View, clear: float, evidence: float
 ) -> list[Face]:

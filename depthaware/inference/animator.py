@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..faces import BlazeFaceDetector
+from ..faces.detector import BlazeFaceDetector, LiveFaceDetector
 from ..faces.face import FaceDetector
 from ..faces.tracking import DrivingTrack
 from ..keypoints import Keypoints, face_scale, transfer_motion
@@ -44,13 +44,14 @@ class Animator:
         model: on the target device.
         source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
         options: those of `animate`.
-        detector: of faces; `BlazeFaceDetector()` if None.
+        detector: of faces; if None `BlazeFaceDetector()`, for calls one that is faster and leaves out small faces.
 
     Attributes:
         source: the image, its faces and their crops.
         source_image: (1, 3, S, S) in [0, 1], the model's input with the first face, with S = model.image_size.
         initial_frames: index of the driving frame that is the reference of each scene, by number of the scene; filled
             by `read`.
+        found: False if no face was seen in the last driving image of a call.
     """
 
     @torch.inference_mode()
@@ -77,6 +78,7 @@ class Animator:
                 self._on_face[index] = check_on_face(self.source.on_face(index, source.keypoints.value[0]))
         freezes = self.options.freeze_background
         self._at_rest = [foreground(model, source, source.keypoints) for source in self._sources] if freezes else []
+        self._live_detector = detector or LiveFaceDetector()
         self.restart()
 
     def restart(self) -> None:
@@ -85,6 +87,7 @@ class Animator:
         self._scales: list[bool | Tensor] = [False] * len(self._sources)
         self._motion = DrivingMotion(smooth=self.options.smooth)
         self._live: LiveFrames | None = None
+        self.found = False
         self.initial_frames: dict[int, int] = {}
 
     @property
@@ -117,10 +120,15 @@ class Animator:
         Returns:
             uint8 (H, W, 3) of the size of the source image, or (S, S, 3), see the option `paste`.
         """
+        return self.source.output(self.squares(image, time))
+
+    def squares(self, image: Image | Tensor, time: float | None = None) -> list[Image]:
+        """Generate the next frame as a call does, but return its squares (S, S, 3), one for each animated face."""
         if self._live is None:
-            self._live = LiveFrames(self._fit, self.options, self._detector)
+            self._live = LiveFrames(self._fit, self.options, self._live_detector)
         frame = self._live(image, Fraction(clock.monotonic() if time is None else time))
-        return self.source.output(list(to_uint8(self.animate([frame]))))
+        self.found = frame.found
+        return list(to_uint8(self.animate([frame])))
 
     @torch.inference_mode()
     def step(self, frames: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -106,6 +106,62 @@ def background(function: Callable[P, object], depth: int) -> Iterator[Callable[P
             raise
     if failure is not None:
         raise failure
+
+
+class Newest(Generic[T]):
+    """The newest item of an iterator that a thread of its own reads; items that nobody took in time are dropped.
+
+    Iterating yields items, and None each time that nothing came for a while. Exceptions of the iterator are raised
+    after its last item. At the end of a `with` block the iterator is closed, unless it is stuck in reading.
+
+    Args:
+        items: read by that thread alone.
+        wait: seconds after which None is yielded.
+
+    Attributes:
+        dropped: number of items that nobody took.
+    """
+
+    def __init__(self, items: Iterator[T], wait: float = 0.05) -> None:
+        self.items, self.wait, self.dropped = items, wait, 0
+        self._ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
+        self._running, self._thread = True, Thread(target=self._work, name="depthaware", daemon=True)
+
+    def _work(self) -> None:
+        end: BaseException | None = None
+        try:
+            for item in self.items:
+                with suppress(Empty):
+                    self._ready.get_nowait()
+                    self.dropped += 1
+                self._ready.put((item,))
+                if not self._running:
+                    break
+            getattr(self.items, "close", lambda: None)()
+        except BaseException as error:
+            end = error
+        self._ready.put(end)
+
+    def __enter__(self) -> "Newest[T]":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running = False
+        self._thread.join(1)
+
+    def __iter__(self) -> Iterator[T | None]:
+        while True:
+            try:
+                found = self._ready.get(timeout=self.wait)
+            except Empty:
+                yield None
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            if found is None:
+                return
+            yield found[0]
 
 
 @contextmanager
