@@ -13,7 +13,7 @@ from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from . import animate, attention, compare, convert, depth, evaluate, export, live
+from . import animate, app, attention, compare, convert, depth, evaluate, export, live
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command(animate, "animate a portrait with a driving video")
     command(live, "let a portrait follow a camera")
+    command(app, "serve a web page that animates")
     command(depth, "estimate the depth of an image or video")
     command(attention, "draw what the generator attends to")
     command(compare, "show models side by side")

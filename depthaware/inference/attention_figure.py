@@ -44,6 +44,21 @@ def draw_attention(maps: AttentionMaps, *, over: Literal["source", "result"] = "
     return column(rows)
 
 
+def draw_heat_map(maps: AttentionMaps, index: int, *, side: int = 512) -> Image:
+    """Draw the heat map of one query over the source, with the query point.
+
+    Args:
+        maps: from `attention_maps`.
+        index: of the query.
+        side: of the map in pixels.
+
+    Returns:
+        uint8 (side, side, 3).
+    """
+    point = (maps.points[index] + 0.5) * (side / len(maps.source)) - 0.5
+    return _mark(_heat(resize_image(maps.source, (side, side)), maps.on_source[index]), {index + 1: point})
+
+
 def _heat(image: Image, weights: npt.NDArray[np.float32]) -> Image:
     """Lay weights (h, w) as colors over the image in gray; the more weight, the less of the image shines through."""
     scaled = Pillow.fromarray(weights / max(weights.max(), np.float32(1e-12)))

@@ -91,15 +91,19 @@ def render_views(
     Yields:
         uint8 (side, side, 3).
     """
-    pivot = float(np.quantile(points[:, 2], 0.75))
+    pivot, near = float(np.quantile(points[:, 2], 0.75)), foreground(points)
     spacing = _ZOOM * side * _OVERSAMPLING / math.sqrt(len(points))  # of neighbors, if they fill the view
     width = math.ceil(2 * spacing)
-    near = points[:, 2] > _DEEPEST * pivot
     points, colors = points[near], colors[near]
     for angle in angles:
         turned = _turn(points, math.radians(angle), pivot)
         image = _splat(turned, colors, focal * _ZOOM, side * _OVERSAMPLING, width)
         yield np.asarray(Pillow.fromarray(image).resize((side, side), Pillow.Resampling.BOX))
+
+
+def foreground(points: Points) -> npt.NDArray[np.bool_]:
+    """Select, (N,), of the points (N, 3) of `point_cloud` those that do not lie far behind the nearer half."""
+    return points[:, 2] > _DEEPEST * np.quantile(points[:, 2], 0.75)
 
 
 def _turn(points: Points, angle: float, pivot: float) -> Points:

@@ -1,0 +1,5 @@
+"""A web page that animates portraits, made with Gradio (extra `app`)."""
+
+from .. import submodules
+
+__getattr__ = submodules(__name__)
