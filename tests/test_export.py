@@ -20,7 +20,6 @@ from depthaware.export.facts import read_facts
 from depthaware.export.graphs import Graph, trace
 from depthaware.export.quantization import quantize_export
 from depthaware.export.runtimes import ExportedDaGAN, follow
-from depthaware.keypoints import Keypoints
 from depthaware.media.image import fit_square
 
 MEDIA = Path(depthaware.__file__).parent / "assets"
