@@ -12,6 +12,7 @@ from torch import Tensor
 from .._optional import require
 from ..dagan import DaGAN
 from ..media.atomic import whole_folder
+from ..pretrained.fingerprint import detector_fingerprint
 from .graphs import Graph, trace
 from .quantization import quantize_export
 from .runtimes import FACTS, SUFFIXES, ExportedDaGAN, follow
@@ -128,6 +129,7 @@ def _facts(model: DaGAN, graphs: dict[str, Graph], format: str, size: int) -> di
             for name, graph in graphs.items()
         },
         "config": model.config,
+        "detector": detector_fingerprint(model, size),
         "versions": {name: version(name) for name in packages},
     }
 

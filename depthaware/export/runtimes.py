@@ -49,6 +49,7 @@ class ExportedDaGAN:
         self.format: str = facts["format"]
         self.image_size: int = facts["size"]
         self.config: dict[str, Any] = facts["config"]
+        self.detector_fingerprint: str | None = facts.get("detector")  # exports of earlier versions have none
         graphs = {name: open_graph(folder / graph["file"], graph) for name, graph in facts["graphs"].items()}
         self._encode, self._detect, self._drive = (graphs[name] for name in ("source_encoder", "detector", "driver"))
         names = facts["graphs"]["source_encoder"]["outputs"]

@@ -19,9 +19,9 @@ from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
 from .depth_maps import gray_painter
 from .driving import DrivingFrame
-from .inputs import as_driving
 from .options import AnimateOptions, Driving, Mode, SupportsAnimation
 from .source import Source
+from .template import MotionTemplate, open_driving
 
 PANEL = 512
 """Largest height of the panels of `compare`, in pixels."""
@@ -36,10 +36,10 @@ class AnimatedFrame(Frame):
     Attributes:
         image: uint8 (H, W, 3), RGB: the source image, moving; (S, S, 3) if it is not pasted back.
         time: that of its driving frame, in seconds after the start.
-        driving: model input made of the driving frame, uint8 (S, S, 3).
+        driving: model input made of the driving frame, uint8 (S, S, 3); None from a motion template.
     """
 
-    driving: Image
+    driving: Image | None
 
 
 def animate(
@@ -65,8 +65,8 @@ def animate(
     Args:
         model: on the target device.
         source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
-        driving: path of a video, folder or pattern; `read_video("clip.mp4")`; or any images like the source's, taken as
-            25 a second. What can be read only once, such as a camera, is followed frame by frame.
+        driving: path of a video, folder or pattern; `read_video("clip.mp4")`; a `MotionTemplate` or the path of one; or
+            any images like the source's, taken as 25 a second. What can be read only once, such as a camera, is followed frame by frame.
         mode: "relative" adds the driving motion since the initial frame to the pose and shape of the source's own face;
             "absolute" takes the driving key points as they are.
         adaptive_scale: scale relative motion by the size of the source's face over that of the driving face.
@@ -105,7 +105,7 @@ def animate(
         scenes,
         smooth,
     )
-    driving = as_driving(driving)
+    driving = open_driving(driving)
     animator = Animator(model, source_image, options)
     batches = animator.read(driving)
     return (frame for batch in batches for frame in _frames(animator, batch))
@@ -113,19 +113,21 @@ def animate(
 
 def _frames(animator: Animator, batch: Sequence[DrivingFrame]) -> Iterator[AnimatedFrame]:
     tiles = _tiles([animator.animate(batch), torch.cat([frame.image for frame in batch])], len(batch))
-    for (*made, driving), frame in zip(fetch(tiles)(), batch, strict=True):  # one copy from the device
-        yield AnimatedFrame(animator.source.output(made), frame.time, driving)
+    faces = len(animator.source.squares)
+    for squares, frame in zip(fetch(tiles)(), batch, strict=True):  # one copy from the device
+        driving = squares[faces] if len(squares) > faces else None
+        yield AnimatedFrame(animator.source.output(list(squares[:faces])), frame.time, driving)
 
 
 def _tiles(images: Sequence[Tensor], count: int) -> Tensor:
     """Stack squares (count n, 3, S, S), n for each frame, to pixels (count, sum of n, S, S, 3)."""
-    return torch.cat([to_pixels(squares).unflatten(0, (count, -1)) for squares in images], dim=1)
+    return torch.cat([to_pixels(squares).unflatten(0, (count, len(squares) // count)) for squares in images], dim=1)
 
 
 def animate_to_file(
     model: SupportsAnimation,
     source_image: AnyImage,
-    driving: str | Path | Video,
+    driving: str | Path | Video | MotionTemplate,
     output: str | Path,
     *,
     compare: bool = False,
@@ -140,7 +142,7 @@ def animate_to_file(
     Args:
         model: as in `animate`.
         source_image: as in `animate`.
-        driving: path, or from `read_video`.
+        driving: path, or from `read_video` or `record_motion`.
         output: path of the mp4.
         compare: show source, driving frame and result side by side.
         save_depth: path of a second mp4 with the disparity of the generated square, bright = near.
@@ -149,19 +151,22 @@ def animate_to_file(
         notes: called with lines on what was chosen.
         options: those of `animate`.
     """
-    driving = as_driving(driving)
-    check_output(output, (".mp4",), others=(driving.path,))
+    driving = open_driving(driving)
+    others = [driving.path] if driving.path else []
+    check_output(output, (".mp4",), others)
     if save_depth:
-        check_output(save_depth, (".mp4",), others=(driving.path, output))
+        check_output(save_depth, (".mp4",), (*others, output))
+    if compare and isinstance(driving, MotionTemplate):
+        raise ValueError("compare: shows the driving frames, of which a motion template has none")
     animator = Animator(model, source_image, AnimateOptions(**options))
-    if animator.options.tracks and driving.frames > _LONG:
+    if animator.options.tracks and isinstance(driving, Video) and driving.frames > _LONG:
         notes(f"looking for faces in {driving.frames} driving frames")
     batches = animator.read(driving)
     for line in _choices(animator):
         notes(line)
     panels = Panels(animator.source, compare)
     paint = gray_painter(cast(DaGAN, model), from_pixels(to_pixels(animator.source_image))) if save_depth else None
-    side, count = model.image_size, 0
+    side, faces, count = model.image_size, len(animator.source.squares), 0
     with ExitStack() as stack:
         if save_depth:
             write_depth = stack.enter_context(write_video(save_depth, (side, side), driving.rate, driving.time_base))
@@ -169,16 +174,16 @@ def animate_to_file(
         write = stack.enter_context(write_video(output, panels.size, driving.rate, driving.time_base, audio=sound))
 
         def save(fetched: Callable[[], Image], batch: Sequence[DrivingFrame]) -> None:
-            for (shown, *made), frame in zip(fetched(), batch, strict=True):
+            for squares, frame in zip(fetched(), batch, strict=True):
                 if save_depth:
-                    write_depth(Frame(made.pop(), frame.time))
-                write(Frame(panels(made, shown), frame.time))
+                    write_depth(Frame(squares[-1], frame.time))
+                write(Frame(panels(list(squares[:faces]), squares[faces:]), frame.time))
 
         write_later = stack.enter_context(background(save, AHEAD))
         for batch in stack.enter_context(prefetch(batches, AHEAD)):
             made, shown = animator.animate(batch), torch.cat([frame.image for frame in batch])
             depth = [paint(from_pixels(to_pixels(made[:: len(made) // len(batch)])))] if paint else []
-            write_later(fetch(_tiles([shown, made, *depth], len(batch))), batch)
+            write_later(fetch(_tiles([made, shown, *depth], len(batch))), batch)
             for _ in batch:
                 count += 1
                 progress(count, driving.frames)
@@ -209,10 +214,10 @@ class Panels:
             self.photo = resize_image(source.photo, self.panel)
             self.size = (self.panel[0], 2 * self.panel[1] + self.panel[0])
 
-    def __call__(self, made: Sequence[Image], driving: Image) -> Image:
-        """Lay out the squares generated for a driving frame, and that frame."""
+    def __call__(self, made: Sequence[Image], driving: Sequence[Image]) -> Image:
+        """Lay out the squares generated for a driving frame, and that frame, the first of the others."""
         result = self.source.output(made)
         if not self.compare:
             return result
-        shown = resize_image(driving, (self.panel[0], self.panel[0]))
+        shown = resize_image(driving[0], (self.panel[0], self.panel[0]))
         return np.concatenate((self.photo, shown, resize_image(result, self.panel)), axis=1)

@@ -5,31 +5,32 @@ import time as clock
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..faces import BlazeFaceDetector
-from ..faces.crop import Crop
 from ..faces.face import FaceDetector
 from ..faces.tracking import DrivingTrack
 from ..keypoints import Keypoints, face_scale, transfer_motion
-from ..media.image import AnyImage, Image, fit_square, to_tensor, to_uint8
+from ..media.image import AnyImage, Image, to_uint8
 from ..media.threads import AHEAD, prefetch
+from ..pretrained.fingerprint import detector_fingerprint
 from .driving import (
     DrivingFrame,
     LiveFrames,
+    fitter,
     follow_face,
     in_batches,
     reference_candidates,
     timed,
     tracked_frames,
 )
-from .inputs import check_precision
-from .motion import DrivingMotion, pose_distance, select
+from .inputs import check_precision, device_of
+from .motion import DrivingMotion, join, pose_distance, select
 from .options import AnimateOptions, Driving, SupportsAnimation
-from .source import Source, to_array
+from .source import Source
+from .template import MotionTemplate
 
 
 class Animator:
@@ -62,6 +63,7 @@ class Animator:
     ) -> None:
         check_precision(model)
         self.model, self.options = model, options or AnimateOptions()
+        self._fit = fitter(model.image_size, self.options.fit, device_of(model))
         self.source = Source(source_image, model.image_size, self.options, detector)
         squares = self.source.squares.to(self.device)
         self.source_image = squares[:1]
@@ -80,8 +82,7 @@ class Animator:
     @property
     def device(self) -> torch.device:
         """The model's."""
-        model: Any = self.model
-        return model.device if hasattr(model, "device") else next(model.parameters()).device
+        return device_of(self.model)
 
     @property
     def reference(self) -> Keypoints | None:
@@ -133,13 +134,17 @@ class Animator:
     @torch.inference_mode()
     def animate(self, frames: Sequence[DrivingFrame]) -> Tensor:
         """`step` for consecutive frames of `read`, each relative to the reference of its scene."""
-        keypoints = self.model.detect_keypoints(torch.cat([frame.image for frame in frames]))
+        keypoints = self._detect(frames)
         made = []
         for part, reference in self._motion(keypoints, frames):
             if reference is not None and reference is not self.reference:
                 self.reference = reference
             made.append(self._drive(part, reference))
         return made[0] if len(made) == 1 else torch.cat(made)
+
+    def _detect(self, frames: Sequence[DrivingFrame]) -> Keypoints:
+        known = [frame.keypoints for frame in frames if frame.keypoints is not None]
+        return join(known) if known else self.model.detect_keypoints(torch.cat([frame.image for frame in frames]))
 
     def _drive(self, kp_driving: Keypoints, reference: Keypoints | None) -> Tensor:
         """Generate squares (B F, 3, S, S); of the source at rest if there is no reference yet."""
@@ -153,13 +158,7 @@ class Animator:
 
     def fit(self, image: Image | Tensor) -> Tensor:
         """Turn an image of any shape into the model's input (1, 3, S, S) on its device, as `fit_square` does."""
-        fit = self.options.fit
-        return fit_square(image, self.model.image_size, "crop" if fit == "face" else fit, self.device)
-
-    def _fit(self, image: Image | Tensor, crop: Crop | None) -> Tensor:
-        if crop is None:
-            return self.fit(image)
-        return to_tensor(crop.read(to_array(image), self.model.image_size), self.device)
+        return self._fit(image, None)
 
     def read(self, driving: Driving) -> Iterator[list[DrivingFrame]]:
         """Find the references in a driving video, then read it as inputs of `animate`, `batch_size` frames at a time.
@@ -168,6 +167,8 @@ class Animator:
             ValueError: if there is no such initial frame, or `driving` can be read only once and would be read twice.
         """
         self.restart()
+        if isinstance(driving, MotionTemplate):
+            return self._read_template(driving)
         options, once = self.options, iter(driving) is driving
         if once and options.initial_frame not in ("auto", 0):
             raise ValueError(
@@ -178,6 +179,15 @@ class Animator:
         track = follow_face(driving, options, self._detector, self.source.faces) if options.tracks else None
         self._find_references(driving, track)
         return in_batches(tracked_frames(driving, track, self._fit, options), options.batch_size)
+
+    @torch.inference_mode()
+    def _read_template(self, template: MotionTemplate) -> Iterator[list[DrivingFrame]]:
+        template.check(detector_fingerprint(self.model), self.options)
+        self.initial_frames = template.reference_frames(self._sources[0].keypoints, self.options)
+        frames = list(template.driving_frames(self.model.image_size, self.device))
+        for scene, index in self.initial_frames.items():
+            self._motion.references[scene] = frames[index].keypoints
+        return in_batches(frames, self.options.batch_size)
 
     @torch.inference_mode()
     def _find_references(self, driving: Driving, track: DrivingTrack | None) -> None:

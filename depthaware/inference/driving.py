@@ -5,15 +5,17 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from ..faces.crop import Crop, whole_image
 from ..faces.face import Face, FaceDetector
 from ..faces.pose import pose_warning
 from ..faces.tracking import DrivingTrack, LiveTracker, track_driving
-from ..media.image import Image
+from ..keypoints import Keypoints
+from ..media.image import Fit, Image, fit_square, to_tensor
 from ..media.video import Frame
 from .inputs import opened
 from .options import AnimateOptions, Driving
@@ -26,11 +28,12 @@ class DrivingFrame(NamedTuple):
     """A driving frame as the model takes it.
 
     Attributes:
-        image: (1, 3, S, S) in [0, 1].
+        image: (1, 3, S, S) in [0, 1]; (0, 3, S, S) from a motion template.
         time: in seconds after the start.
         scene: its number.
         found: False if a face was searched and not found.
         is_reference: True if the motion of the scene starts from this frame.
+        keypoints: (1, N, 2) on the model's device, if they are known already.
     """
 
     image: Tensor
@@ -38,10 +41,22 @@ class DrivingFrame(NamedTuple):
     scene: int = 0
     found: bool = True
     is_reference: bool = False
+    keypoints: Keypoints | None = None
 
 
 Fitter = Callable[[Image | Tensor, Crop | None], Tensor]
 """Makes the model's input (1, 3, S, S) of an image and the square of it that holds the face, if known."""
+
+
+def fitter(size: int, fit: Fit | Literal["face"], device: torch.device) -> Fitter:
+    """Make the function that turns images of any shape into the model's inputs."""
+
+    def make(image: Image | Tensor, crop: Crop | None) -> Tensor:
+        if crop is None:
+            return fit_square(image, size, "crop" if fit == "face" else fit, device)
+        return to_tensor(crop.read(to_array(image), size), device)
+
+    return make
 
 
 def timed(driving: Driving) -> Iterator[tuple[Image | Tensor, Fraction]]:

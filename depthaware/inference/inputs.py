@@ -53,6 +53,11 @@ def opened(image: AnyImage) -> Image | Tensor:
     return load_image(image) if isinstance(image, str | Path | PIL.Image.Image) else image
 
 
+def device_of(model: Any) -> torch.device:
+    """Device of a model that can be animated."""
+    return model.device if hasattr(model, "device") else next(model.parameters()).device
+
+
 def check_precision(model: Any) -> None:
     """Raise ValueError for a model converted as a whole to another dtype, such as `model.half()`."""
     dtypes = {parameter.dtype for parameter in model.parameters()} if hasattr(model, "parameters") else set()

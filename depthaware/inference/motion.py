@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+import torch
 from torch import Tensor
 
 from ..keypoints import Keypoints
@@ -57,6 +58,12 @@ def select(keypoints: Keypoints, rows: slice) -> Keypoints:
     """Key points of some of the images; a slice, since a list of rows would have to be sent to the device."""
     value, jacobian = keypoints
     return Keypoints(value[rows], None if jacobian is None else jacobian[rows])
+
+
+def join(keypoints: Sequence[Keypoints]) -> Keypoints:
+    """Key points of several batches as one."""
+    values, jacobians = zip(*keypoints, strict=True)
+    return Keypoints(torch.cat(values), None if jacobians[0] is None else torch.cat(jacobians))
 
 
 def pose_distance(kp_source: Keypoints, kp_driving: Keypoints) -> Tensor:

@@ -16,6 +16,7 @@ from ..dagan import DaGAN, DaGANOutput, SourceEncoding
 from ..depth import SelfSupDepthNet, normalize
 from ..generator import PlainDecoder
 from ..keypoints import Keypoints
+from ..pretrained.fingerprint import detector_fingerprint
 from .polyphase import PhaseConv, UpsampledConv
 
 
@@ -33,6 +34,7 @@ class OptimizedDaGAN(nn.Module):
     def __init__(self, model: DaGAN, done: tuple[str, ...]) -> None:
         super().__init__()
         self.model, self.done, self.image_size = model, done, model.image_size
+        self.detector_fingerprint = ""  # of the model that it was made from
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the model has: its networks, `detect`, `config`, `card`."""
@@ -102,7 +104,9 @@ def optimize(model: DaGAN, *, dtype: torch.dtype = torch.float32, compile: bool 
         for network in heavy:
             _compile(network, graphs)
         done.append("compiled with CUDA graphs" if graphs else "compiled")
-    return OptimizedDaGAN(fast, tuple(done)).eval()
+    optimized = OptimizedDaGAN(fast, tuple(done)).eval()
+    optimized.detector_fingerprint = detector_fingerprint(model)
+    return optimized
 
 
 def _compile(network: nn.Module, graphs: bool) -> None:
