@@ -6,15 +6,28 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..media.atomic import check_output
-from .common import add_fps, add_model, check_source, check_video, check_weights, load_model, progress
+from ..media.atomic import check_output, check_video_output
+from ..media.formats import SILENT
+from .common import (
+    add_encoding,
+    add_fps,
+    add_model,
+    check_input,
+    check_source,
+    check_video,
+    check_weights,
+    load_model,
+    progress,
+)
 
 if TYPE_CHECKING:
     from ..dagan import DaGAN
     from ..inference.optimization import OptimizedDaGAN
     from ..inference.options import SupportsAnimation
+    from ..media.video import Video
 
 _MEDIA = files("depthaware") / "assets"
 
@@ -26,7 +39,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--source", default=str(_MEDIA / "portrait.png"), help="portrait (default: a bundled one)")
     driving = "video, folder of frames or pattern like 'frames/*.png' (default: a bundled one)"
     parser.add_argument("--driving", default=str(_MEDIA / "driving.mp4"), help=driving)
-    parser.add_argument("--output", default="animation.mp4", help="the mp4 to write (default: %(default)s)")
+    output = "video, .mp4 .mov .webm .gif .webp, or images frames/%%04d.png (default: %(default)s)"
+    parser.add_argument("--output", default="animation.mp4", help=output)
+    add_encoding(parser)
     parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help="(default: %(default)s)")
     parser.add_argument("--no-adaptive-scale", action="store_true", help="do not scale motion by the size of the faces")
     initial = "driving frame with the pose of the source: auto is the first with a good face (default: %(default)s)"
@@ -52,7 +67,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
     parser.add_argument("--compare", action="store_true", help="show source, driving frame and result side by side")
     parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")
-    parser.add_argument("--no-audio", action="store_true", help="leave out the sound of the driving video")
+    audio = "sound of the result: driving, source, none or a file (default: driving)"
+    parser.add_argument("--audio", metavar="driving|source|none|FILE", help=audio)
 
 
 def _index(*names: str) -> Callable[[str], int | str]:
@@ -66,7 +82,8 @@ def _index(*names: str) -> Callable[[str], int | str]:
 
 def check(args: Namespace) -> None:
     """Refuse options and paths that cannot work, without PyTorch."""
-    check_output(args.output, (".mp4",), (args.source, args.driving))
+    check_video_output(args.output, (args.source, args.driving), args.codec, args.quality)
+    _check_audio(args)
     if args.save_depth:
         check_output(args.save_depth, (".mp4",), (args.driving, args.output))
     for name in ("batch_size", "max_size"):
@@ -81,6 +98,28 @@ def check(args: Namespace) -> None:
         raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
     if args.compile or args.dtype not in (None, "float32"):
         raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
+
+
+def _check_audio(args: Namespace) -> None:
+    if args.audio in (None, "none"):
+        return
+    if Path(args.output).suffix.lower() in SILENT:
+        raise ValueError(f"--audio {args.audio}: expected none, {args.output} can have no sound")
+    if args.audio not in ("driving", "source"):
+        check_input(args.audio)
+
+
+def _audio(args: Namespace, driving: "Video") -> tuple[bool | str, str]:
+    """Choose the sound of the output, and say what becomes of it."""
+    from ..media.audio import sound_in
+
+    suffix = Path(args.output).suffix.lower()
+    if args.audio == "none" or suffix in SILENT:
+        return False, "without sound"
+    if args.audio in (None, "driving"):
+        return True, sound_in(args.driving, suffix) if driving.audio else "without sound"
+    audio = args.source if args.audio == "source" else args.audio
+    return audio, sound_in(audio, suffix)
 
 
 def _load(args: Namespace, frames: int) -> "SupportsAnimation":
@@ -133,6 +172,7 @@ def run(args: Namespace) -> str:
     from ..media.video import read_video
 
     source, driving = read_image(args.source), read_video(args.driving, rate=args.fps, strict=args.strict)
+    audio, sound = _audio(args, driving)
     model = _load(args, driving.frames)
     with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
         written = animate_to_file(
@@ -142,7 +182,10 @@ def run(args: Namespace) -> str:
             args.output,
             compare=args.compare,
             save_depth=args.save_depth,
-            audio=not args.no_audio,
+            audio=audio,
+            codec=args.codec,
+            quality=args.quality,
+            size=args.size,
             progress=progress(args.quiet),
             notes=lambda line: None if args.quiet else print(f"depthaware: {line}", file=sys.stderr),
             mode=args.mode,
@@ -157,8 +200,5 @@ def run(args: Namespace) -> str:
             scenes=not args.no_scenes,
             smooth=args.smooth,
         )
-    sound = "sound copied" if driving.audio_copied else f"sound {driving.audio} made AAC"
-    if args.no_audio or driving.audio is None:
-        sound = "without sound"
     done = getattr(model, "done", ())
     return f"{written}, {sound}" + (f"\noptimizations: {', '.join(done)}" if done else "")

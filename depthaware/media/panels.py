@@ -41,6 +41,26 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(Pillow.fromarray(image).resize(size[::-1], Pillow.Resampling.BICUBIC))
 
 
+def frame_size(shape: tuple[int, int], wanted: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Size (h, w) of an image of `shape` after a resize: given itself, or by its longer side."""
+    if wanted is None or isinstance(wanted, tuple):
+        return wanted or shape
+    scale = wanted / max(shape)
+    return max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1)
+
+
+def letterbox(image: Image, size: tuple[int, int]) -> Image:
+    """Resize uint8 (H, W, 3) into `size` (h, w) without distortion, with black bars where the shapes differ."""
+    down, across = size[0] / image.shape[0], size[1] / image.shape[1]
+    inner = size
+    if abs(down / across - 1) > 0.02:  # less is of rounding
+        scale = min(down, across)
+        inner = max(round(image.shape[0] * scale), 1), max(round(image.shape[1] * scale), 1)
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    bars = (top, size[0] - inner[0] - top), (left, size[1] - inner[1] - left), (0, 0)
+    return np.pad(resize_image(image, inner), bars)
+
+
 def text_line(width: int, texts: Sequence[tuple[int, str]], *, height: int = 20, font_size: int = 13) -> Image:
     """Black text on white, each text from its horizontal position on; text that is too long ends in an ellipsis.
 
