@@ -93,6 +93,13 @@ def test_version_and_help(capsys):
     assert capsys.readouterr().out.startswith("depthaware ")
 
 
+def test_without_a_command_it_prints_its_help(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: depthaware ")
+    done = subprocess.run([sys.executable, "-m", "depthaware"], capture_output=True, text=True)
+    assert done.stdout.startswith("usage: depthaware ") and done.returncode == 0
+
+
 def test_help_loads_nothing_heavy():
     code = """
 import sys
@@ -207,7 +214,7 @@ BAD = {
     "animate --source text.png": "text.png: is text, expected an image (PNG, JPEG",
     "animate --source cut.png": "cut.png: is damaged or cut short",
     "animate --source clip.mp4": "clip.mp4: is an MP4 video, expected an image",
-    "animate --source folder": "folder: Is a directory",
+    "animate --source folder": "folder: found no images",
     # the driver
     "animate --driving missing.mp4": "missing.mp4: No such file or directory",
     "animate --driving empty.mp4": "empty.mp4: the file is empty",
@@ -248,7 +255,6 @@ BAD = {
     "animate --fit squeeze": "argument --fit: invalid choice",
     "animate --nonsense": "unrecognized arguments: --nonsense",
     "draw": "invalid choice: 'draw'",
-    "": "the following arguments are required: COMMAND",
     # the weights
     "animate --weights absent": "weights 'absent'",
     "animate --weights folder": "folder",
@@ -334,7 +340,7 @@ FACELESS = ["--fit", "crop", "--initial-frame", "0"]  # these clips have no face
 
 
 def run(arguments: list[str], **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "depthaware.cli", *arguments]
+    command = [sys.executable, "-m", "depthaware", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 

@@ -1,32 +1,28 @@
 """`depthaware animate`: animate a portrait with a driving video."""
 
 import sys
-import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..media.atomic import check_output, check_video_output
-from ..media.formats import SILENT
+from ..media.atomic import check_output
+from ..media.formats import OUTPUT_SUFFIXES, SILENT
+from .batch import Job, check_jobs, run_jobs
 from .common import (
     add_encoding,
     add_fps,
     add_model,
     check_input,
-    check_source,
-    check_video,
     check_weights,
-    load_model,
     progress,
 )
+from .fast_model import load_fast
 
 if TYPE_CHECKING:
-    from ..dagan import DaGAN
-    from ..inference.optimization import OptimizedDaGAN
-    from ..inference.options import SupportsAnimation
     from ..media.video import Video
 
 _MEDIA = files("depthaware") / "assets"
@@ -36,11 +32,18 @@ def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     add_model(parser)
     add_fps(parser)
-    parser.add_argument("--source", default=str(_MEDIA / "portrait.png"), help="portrait (default: a bundled one)")
-    driving = "video, folder of frames or pattern like 'frames/*.png' (default: a bundled one)"
-    parser.add_argument("--driving", default=str(_MEDIA / "driving.mp4"), help=driving)
-    output = "video, .mp4 .mov .webm .gif .webp, or images frames/%%04d.png (default: %(default)s)"
-    parser.add_argument("--output", default="animation.mp4", help=output)
+    parser.add_argument("paths", nargs="*", metavar="FILE", help="SOURCE, DRIVING and OUTPUT, instead of these options")
+    source = "portraits, folder or pattern of them (default: a bundled one)"
+    parser.add_argument("-s", "--source", nargs="+", metavar="IMAGE", help=source)
+    driving = "videos, folder or pattern of them; 'frames/*.png' or a folder of frames is one (default: a bundled one)"
+    parser.add_argument("-d", "--driving", nargs="+", metavar="VIDEO", help=driving)
+    output = (
+        "video, .mp4 .mov .webm .gif .webp, images frames/%%04d.png, or a folder for several results, of which those "
+        "that are there are skipped (default: animation.mp4)"
+    )
+    parser.add_argument("-o", "--output", help=output)
+    parser.add_argument("--format", choices=[name[1:] for name in OUTPUT_SUFFIXES], help="in a folder (default: mp4)")
+    parser.add_argument("--overwrite", action="store_true", help="do not skip results that are in the folder")
     add_encoding(parser)
     parser.add_argument("--mode", choices=["relative", "absolute"], default="relative", help="(default: %(default)s)")
     parser.add_argument("--no-adaptive-scale", action="store_true", help="do not scale motion by the size of the faces")
@@ -82,15 +85,16 @@ def _index(*names: str) -> Callable[[str], int | str]:
 
 def check(args: Namespace) -> None:
     """Refuse options and paths that cannot work, without PyTorch."""
-    check_video_output(args.output, (args.source, args.driving), args.codec, args.quality)
+    _fill_in(args)
+    check_jobs(args)
     _check_audio(args)
     if args.save_depth:
-        check_output(args.save_depth, (".mp4",), (args.driving, args.output))
+        if args.folder:
+            raise ValueError("--save-depth: is of one result, expected none for a folder of them")
+        check_output(args.save_depth, (".mp4",), (args.jobs[0].driving, args.output))
     for name in ("batch_size", "max_size"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(args, name)}")
-    check_source(args.source)
-    check_video(args.driving)
     if args.backend == "torch":
         check_weights(args)
         return
@@ -100,105 +104,100 @@ def check(args: Namespace) -> None:
         raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
 
 
+def _fill_in(args: Namespace) -> None:
+    """Take source, driving video and output from the options or, in this order, from the paths."""
+    if len(args.paths) > 3:
+        raise ValueError(f"expected SOURCE, DRIVING and OUTPUT, got {len(args.paths)} files; for several use --source")
+    for name, path in zip(("source", "driving", "output"), args.paths, strict=False):
+        if getattr(args, name) is not None:
+            raise ValueError(f"{path}: expected no {name.upper()} here besides --{name}")
+        setattr(args, name, path if name == "output" else [path])
+    args.source = args.source or [str(_MEDIA / "portrait.png")]
+    args.driving = args.driving or [str(_MEDIA / "driving.mp4")]
+    args.output = "animation.mp4" if args.output is None else args.output
+
+
 def _check_audio(args: Namespace) -> None:
     if args.audio in (None, "none"):
         return
-    if Path(args.output).suffix.lower() in SILENT:
-        raise ValueError(f"--audio {args.audio}: expected none, {args.output} can have no sound")
+    for job in args.jobs:
+        if Path(job.output).suffix.lower() in SILENT:
+            raise ValueError(f"--audio {args.audio}: expected none, {job.output} can have no sound")
     if args.audio not in ("driving", "source"):
         check_input(args.audio)
 
 
-def _audio(args: Namespace, driving: "Video") -> tuple[bool | str, str]:
+def _audio(choice: str | None, job: Job, driving: "Video") -> tuple[bool | str, str]:
     """Choose the sound of the output, and say what becomes of it."""
     from ..media.audio import sound_in
 
-    suffix = Path(args.output).suffix.lower()
-    if args.audio == "none" or suffix in SILENT:
+    suffix = Path(job.output).suffix.lower()
+    if choice == "none" or suffix in SILENT:
         return False, "without sound"
-    if args.audio in (None, "driving"):
-        return True, sound_in(args.driving, suffix) if driving.audio else "without sound"
-    audio = args.source if args.audio == "source" else args.audio
+    if choice in (None, "driving"):
+        return True, sound_in(job.driving, suffix) if driving.audio else "without sound"
+    audio = job.source if choice == "source" else choice
     return audio, sound_in(audio, suffix)
-
-
-def _load(args: Namespace, frames: int) -> "SupportsAnimation":
-    if args.backend == "torch":
-        return _fast(load_model(args), args, frames)
-    from ..export.runtimes import ExportedDaGAN
-
-    model = ExportedDaGAN(args.weights)
-    if model.format != "onnx":
-        raise ValueError(f"--weights {args.weights}: expected an export in the format onnx, got {model.format}")
-    return model
-
-
-def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN":
-    import torch
-
-    from ..inference.optimization import best_dtype, optimize
-
-    device = next(model.parameters()).device
-    dtype = getattr(torch, args.dtype) if args.dtype else best_dtype(device)
-    fast = optimize(model, dtype=dtype, compile=args.compile)
-    if args.compile:
-        _warm_up(fast, min(args.batch_size, frames), args.quiet)
-    return fast
-
-
-def _warm_up(model: "OptimizedDaGAN", batch_size: int, quiet: bool) -> None:
-    import torch
-
-    start = time.monotonic()
-    images = torch.rand(batch_size, 3, model.image_size, model.image_size, device=next(model.parameters()).device)
-    try:
-        with torch.inference_mode():
-            for _ in range(3):  # a CUDA graph is recorded in the second
-                model.drive(model.encode_source(images[:1]), model.detect_keypoints(images))
-    except RuntimeError as error:
-        if type(error).__name__ != "InductorError":
-            raise
-        raise ValueError(f"--compile: {str(error).splitlines()[0]}") from error
-    if not quiet:
-        print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
 def run(args: Namespace) -> str:
     """Animate, and describe what was written."""
-    from torch.compiler import set_stance
-
     from ..inference import animate_to_file
     from ..media.image import read_image
     from ..media.video import read_video
 
-    source, driving = read_image(args.source), read_video(args.driving, rate=args.fps, strict=args.strict)
-    audio, sound = _audio(args, driving)
-    model = _load(args, driving.frames)
-    with set_stance("eager_on_recompile") if args.compile else nullcontext():  # the last batch may be smaller
+    def open_video(path: str) -> "Video":
+        return read_video(path, rate=args.fps, strict=args.strict)
+
+    if args.folder:
+        if not args.jobs:
+            return f"{args.output}: all {args.skipped} results are there"
+        model = load_fast(args, args.batch_size)
+        with _eagerly(args):
+            return run_jobs(args, model, _options(args), open_video, partial(_audio, args.audio))
+    (job,) = args.jobs
+    source, driving = read_image(job.source), open_video(job.driving)
+    audio, sound = _audio(args.audio, job, driving)
+    model = load_fast(args, driving.frames)
+    with _eagerly(args):
         written = animate_to_file(
             model,
             source,
             driving,
-            args.output,
-            compare=args.compare,
+            job.output,
             save_depth=args.save_depth,
             audio=audio,
-            codec=args.codec,
-            quality=args.quality,
-            size=args.size,
             progress=progress(args.quiet),
             notes=lambda line: None if args.quiet else print(f"depthaware: {line}", file=sys.stderr),
-            mode=args.mode,
-            adaptive_scale=not args.no_adaptive_scale,
-            initial_frame=args.initial_frame,
-            fit=args.fit,
-            batch_size=args.batch_size,
-            face=args.face,
-            follow=args.follow,
-            paste=not args.no_paste,
-            max_size=args.max_size,
-            scenes=not args.no_scenes,
-            smooth=args.smooth,
+            **_options(args),
         )
     done = getattr(model, "done", ())
     return f"{written}, {sound}" + (f"\noptimizations: {', '.join(done)}" if done else "")
+
+
+def _eagerly(args: Namespace) -> AbstractContextManager[Any]:
+    """Compile once: the last batch, which may be smaller, is computed as it is."""
+    from torch.compiler import set_stance
+
+    return set_stance("eager_on_recompile") if args.compile else nullcontext()
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    """Options of `animate_to_file` that all results share."""
+    return {
+        "compare": args.compare,
+        "codec": args.codec,
+        "quality": args.quality,
+        "size": args.size,
+        "mode": args.mode,
+        "adaptive_scale": not args.no_adaptive_scale,
+        "initial_frame": args.initial_frame,
+        "fit": args.fit,
+        "batch_size": args.batch_size,
+        "face": args.face,
+        "follow": args.follow,
+        "paste": not args.no_paste,
+        "max_size": args.max_size,
+        "scenes": not args.no_scenes,
+        "smooth": args.smooth,
+    }

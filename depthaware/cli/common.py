@@ -127,6 +127,13 @@ def read_media(path: str, fps: float, *, strict: bool = False) -> "Image | Video
     return read_image(path) if Path(path).is_file() and is_still(path) else read_video(path, rate=fps, strict=strict)
 
 
+def describe(error: BaseException) -> str:
+    """Say in one line what is wrong: the error's own words, or those of the system after the name of the file."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename or 'input or output'}: {error.strerror}"
+    return " ".join((str(error) or "out of memory").split())
+
+
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:
     """Make the callback that shows a progress bar, on a terminal only."""
     start = time.monotonic()
