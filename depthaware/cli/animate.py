@@ -70,6 +70,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
     parser.add_argument("--compare", action="store_true", help="show source, driving frame and result side by side")
     parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")
+    parser.add_argument("--mark", action="store_true", help='write "AI-generated" into the lower left corner')
     audio = "sound of the result: driving, source, none or a file (default: driving)"
     parser.add_argument("--audio", metavar="driving|source|none|FILE", help=audio)
 
@@ -189,6 +190,7 @@ def _options(args: Namespace) -> dict[str, Any]:
         "codec": args.codec,
         "quality": args.quality,
         "size": args.size,
+        "mark": args.mark,
         "mode": args.mode,
         "adaptive_scale": not args.no_adaptive_scale,
         "initial_frame": args.initial_frame,

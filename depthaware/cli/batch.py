@@ -125,7 +125,7 @@ def run_jobs(
 
     failed = 0
     settled = options | {"follow": False, "scenes": True}  # by the recorded motion
-    written = {name: settled.pop(name) for name in ("compare", "codec", "quality", "size")}
+    written = {name: settled.pop(name) for name in ("compare", "codec", "quality", "size", "mark")}
 
     def fail(job: Job, error: Exception) -> None:
         nonlocal failed

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from . import animate, attention, compare, convert, depth, evaluate, export
+from . import animate, attention, compare, convert, depth, evaluate, export, inspect
 from .common import describe
 
 
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 0
         args.check(args)
-        _import_libraries(args.quiet)
+        if args.run is not inspect.run:  # it needs no PyTorch
+            _import_libraries(args.quiet)
         with _handling(_interrupt), warnings.catch_warnings():
             warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
             done = args.run(args)
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     command(attention, "draw what the generator attends to")
     command(compare, "show models side by side")
     command(evaluate, "evaluate a model on clips")
+    command(inspect, "tell whether files claim to be generated")
     command(convert, "convert a DaGAN or FOMM checkpoint")
     command(export, "export a model for ONNX Runtime or PyTorch")
     return parser

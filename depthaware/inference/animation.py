@@ -14,7 +14,7 @@ from ..dagan import DaGAN
 from ..media.atomic import check_output, check_video_output
 from ..media.formats import SILENT
 from ..media.image import AnyImage, Fit, Image, fetch, from_pixels, to_pixels
-from ..media.panels import frame_size, letterbox, resize_image
+from ..media.panels import frame_size, letterbox, resize_image, visible_mark
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
@@ -67,7 +67,8 @@ def animate(
         model: on the target device.
         source_image: path, image of Pillow, uint8 (H, W, 3), or floats (3, H, W) in [0, 1], see `load_image`.
         driving: path of a video, folder or pattern; `read_video("clip.mp4")`; a `MotionTemplate` or the path of one; or
-            any images like the source's, taken as 25 a second. What can be read only once, such as a camera, is followed frame by frame.
+            any images like the source's, taken as 25 a second. What can be read only once, such as a camera, is
+            followed frame by frame.
         mode: "relative" adds the driving motion since the initial frame to the pose and shape of the source's own face;
             "absolute" takes the driving key points as they are.
         adaptive_scale: scale relative motion by the size of the source's face over that of the driving face.
@@ -137,6 +138,7 @@ def animate_to_file(
     codec: str | None = None,
     quality: int | None = None,
     size: int | tuple[int, int] | None = None,
+    mark: bool = False,
     progress: Progress = lambda done, total: None,
     notes: Callable[[str], None] = lambda line: None,
     **options: Any,
@@ -155,6 +157,7 @@ def animate_to_file(
         codec: of the output, see `write_video`.
         quality: of the output, 1 to 100, see `write_video`.
         size: (height, width) of the output, with black bars where its shape differs, or its longer side.
+        mark: write "AI-generated" into the lower left corner.
         progress: called with the numbers of frames done and in all.
         notes: called with lines on what was chosen.
         options: those of `animate`.
@@ -172,13 +175,13 @@ def animate_to_file(
     batches = animator.read(driving)
     for line in _choices(animator):
         notes(line)
-    panels = Panels(animator.source, compare, size)
+    panels = Panels(animator.source, compare, size, mark)
     paint = gray_painter(cast(DaGAN, model), from_pixels(to_pixels(animator.source_image))) if save_depth else None
     side, faces, count = model.image_size, len(animator.source.squares), 0
     with ExitStack() as stack:
         if save_depth:
             write_depth = stack.enter_context(write_video(save_depth, (side, side), driving.rate, driving.time_base))
-        kept = {"codec": codec, "quality": quality, **_sound(driving, output, audio)}
+        kept = {"codec": codec, "quality": quality, "generated": True, **_sound(driving, output, audio)}
         write = stack.enter_context(write_video(output, panels.size, driving.rate, driving.time_base, **kept))
 
         def save(fetched: Callable[[], Image], batch: Sequence[DrivingFrame]) -> None:
@@ -221,7 +224,7 @@ class Panels:
         size: (height, width) of the output.
     """
 
-    def __init__(self, source: Source, compare: bool, size: int | tuple[int, int] | None = None) -> None:
+    def __init__(self, source: Source, compare: bool, size: int | tuple[int, int] | None, mark: bool) -> None:
         self.source, self.compare = source, compare
         height, width = source.photo.shape[:2]
         self.size = (height, width)
@@ -231,10 +234,11 @@ class Panels:
             self.photo = resize_image(source.photo, self.panel)
             self.size = (self.panel[0], 2 * self.panel[1] + self.panel[0])
         self.size = frame_size(self.size, size)
+        self.mark = visible_mark(self.size) if mark else lambda image: image
 
     def __call__(self, made: Sequence[Image], driving: Sequence[Image]) -> Image:
         """Lay out the squares generated for a driving frame, and that frame, the first of the others."""
-        return letterbox(self._layout(made, driving), self.size)
+        return self.mark(letterbox(self._layout(made, driving), self.size))
 
     def _layout(self, made: Sequence[Image], driving: Sequence[Image]) -> Image:
         result = self.source.output(made)

@@ -1,6 +1,6 @@
 """Figures: images side by side with captions, heat maps, and files of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,21 @@ def _shorten(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.I
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def visible_mark(size: tuple[int, int], text: str = "AI-generated") -> Callable[[Image], Image]:
+    """Make the function that writes a text into the lower left corner of images of `size` (h, w), uint8 (H, W, 3)."""
+    font_size = max(10, min(size) // 24)
+    width = min(round(ImageFont.load_default(font_size).getlength(text)) + 6, size[1])
+    label = text_line(width, [(0, text)], height=min(font_size + 6, size[0]), font_size=font_size)
+    place = slice(size[0] - label.shape[0], None), slice(0, width)
+
+    def mark(image: Image) -> Image:
+        image = image.copy()
+        image[place] = np.rint(0.3 * image[place] + 0.7 * label)
+        return image
+
+    return mark
 
 
 def row(images: Sequence[Image], captions: Sequence[str] | None = None, *, gap: int = 6, font_size: int = 15) -> Image:

@@ -19,6 +19,7 @@ from .formats import QUALITY, choose_codec
 from .frame import Frame
 from .gif import write_gif
 from .image import write_image
+from .provenance import claim, mark_gif, mark_webp
 
 Write = Callable[[Frame], None]
 
@@ -62,6 +63,7 @@ def write_video(
     audio_end: Fraction | None = None,
     codec: str | None = None,
     quality: int | None = None,
+    generated: bool = False,
 ) -> Iterator[Write]:
     """Write a video, which gets its name only when it is complete.
 
@@ -82,6 +84,7 @@ def write_video(
         audio_end: time at which the audio ends at the latest, in seconds.
         codec: h264, hevc or av1 in mp4; h264, hevc or prores in mov; vp9 or av1 in webm; the first if None.
         quality: 1 to 100; 75 if None.
+        generated: state in the file that it is, see `depthaware.media.provenance`.
 
     Raises:
         ValueError: if the suffix has no such codec, or FFmpeg refuses the size or the times.
@@ -90,15 +93,19 @@ def write_video(
     path, base = Path(path), time_base or 1 / rate
     codec = choose_codec(path, codec, quality)
     if codec == "png":
-        with _write_images(path) as write:
+        with _write_images(path, generated) as write:
             yield write
         return
     with _naming(path), whole_file(path) as part:
         if codec == "gif":
             with write_gif(part, size) as write:
                 yield write
+            if generated:
+                mark_gif(part)
             return
         with _encode(part.absolute(), path.suffix.lower(), codec, quality, size, rate, base) as (output, write):
+            if generated:
+                output.metadata["comment"] = claim()
             mux_audio = audio_muxer(output, audio)
 
             def write_both(frame: Frame) -> None:
@@ -107,6 +114,8 @@ def write_video(
 
             yield write_both
             mux_audio(audio_end)
+        if generated and codec == "webp":
+            mark_webp(part)
 
 
 @contextmanager
@@ -138,14 +147,14 @@ def _encode(
 
 
 @contextmanager
-def _write_images(pattern: Path) -> Iterator[Write]:
+def _write_images(pattern: Path, generated: bool) -> Iterator[Write]:
     """Write the frames as PNG files, which appear together at the end."""
     with whole_folder(pattern.parent, last="") as folder:
         count = 0
 
         def write(frame: Frame) -> None:
             nonlocal count
-            write_image(folder / (pattern.name % count), frame.image)
+            write_image(folder / (pattern.name % count), frame.image, generated=generated)
             count += 1
 
         yield write
