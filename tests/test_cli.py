@@ -52,7 +52,7 @@ def test_animate_without_options_but_weights_uses_the_bundled_media(here, tiny_w
 def test_every_option_together(here, tiny_weights, capsys):
     options = (
         "--mode absolute --no-adaptive-scale --initial-frame best --fit pad --device cpu --dtype bfloat16 "
-        "--batch-size 5 --compare --save-depth depth.mp4 --no-audio --quiet"
+        "--batch-size 5 --compare --save-depth depth.mp4 --audio none --quiet"
     )
     assert main(["animate", "--driving", "clip.mp4", "--weights", tiny_weights, *options.split()]) == 0
     assert capsys.readouterr() == ("", "")
@@ -91,6 +91,13 @@ def test_version_and_help(capsys):
             main([option])
         assert stop.value.code == 0
     assert capsys.readouterr().out.startswith("depthaware ")
+
+
+def test_without_a_command_it_prints_its_help(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: depthaware ")
+    done = subprocess.run([sys.executable, "-m", "depthaware"], capture_output=True, text=True)
+    assert done.stdout.startswith("usage: depthaware ") and done.returncode == 0
 
 
 def test_help_loads_nothing_heavy():
@@ -208,7 +215,7 @@ BAD = {
     "animate --source text.png": "text.png: is text, expected an image (PNG, JPEG",
     "animate --source cut.png": "cut.png: is damaged or cut short",
     "animate --source clip.mp4": "clip.mp4: is an MP4 video, expected an image",
-    "animate --source folder": "folder: Is a directory",
+    "animate --source folder": "folder: found no images",
     # the driver
     "animate --driving missing.mp4": "missing.mp4: No such file or directory",
     "animate --driving empty.mp4": "empty.mp4: the file is empty",
@@ -227,10 +234,9 @@ BAD = {
     "animate --driving mixed --fps 0.0001": "rate: expected",
     "animate --driving mixed --fps nan": "rate: expected",
     # the output
-    "animate --output out.avi": "output 'out.avi': expected a name that ends in .mp4",
+    "animate --output out.avi": "output 'out.avi': expected a name that ends in .mp4 or .mov",
     "animate --output out": "output 'out': expected a name that ends in .mp4",
-    "animate --output absent/out.mp4": "output 'absent/out.mp4': there is no folder 'absent'",
-    "animate --output me.png/out.mp4": "output 'me.png/out.mp4': there is no folder 'me.png'",
+    "animate --output me.png/out.mp4": "output 'me.png/out.mp4': 'me.png' is a file, expected a folder",
     "animate --output folder.mp4": "output 'folder.mp4': is a folder",
     "animate --driving clip.mp4 --output ./clip.mp4": "output 'clip.mp4': is the same file as 'clip.mp4'",
     "animate --save-depth animation.mp4": "output 'animation.mp4': is the same file as 'animation.mp4'",
@@ -249,7 +255,6 @@ BAD = {
     "animate --fit squeeze": "argument --fit: invalid choice",
     "animate --nonsense": "unrecognized arguments: --nonsense",
     "draw": "invalid choice: 'draw'",
-    "": "the following arguments are required: COMMAND",
     # the weights
     "animate --weights absent": "weights 'absent'",
     "animate --weights folder": "folder",
@@ -335,7 +340,7 @@ FACELESS = ["--fit", "crop", "--initial-frame", "0"]  # these clips have no face
 
 
 def run(arguments: list[str], **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "depthaware.cli", *arguments]
+    command = [sys.executable, "-m", "depthaware", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 

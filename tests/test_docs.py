@@ -97,6 +97,12 @@ def two_clips(path: Path) -> None:
                 write(frame)
 
 
+def photos(path: Path) -> None:
+    path.mkdir()
+    for name in "ab":
+        portrait(path / f"{name}.png")
+
+
 def pairs(path: Path) -> None:
     path.write_text("source_video,source_frame,driving_video,driving_frame\na,0,a,2\na,0,b.mp4,2\n")
 
@@ -106,6 +112,8 @@ FILES: dict[str, Callable[[Path], None]] = {
     "you.png": portrait,
     "clip.mp4": clip,
     "frames": frames,
+    "photos": photos,
+    "videos": two_clips,
     "my-clips": two_clips,
     "pairs.csv": pairs,
     "my-weights": weights,
@@ -249,7 +257,7 @@ def test_files_import_only_from_the_floors_below():
     order = [name.rstrip("/") for row in rows for name in re.findall(r"`([\w/]+)`", row)]
     package = Path(depthaware.__file__).parent
     files = {path: path.relative_to(package).parts[0].removesuffix(".py") for path in package.rglob("*.py")}
-    del files[package / "__init__.py"]
+    del files[package / "__init__.py"], files[package / "__main__.py"]
     assert set(order) == set(files.values())
     for path, name in files.items():
         for other in sorted(relative_imports(path) - {name}):

@@ -70,7 +70,7 @@ def test_stored_options_survive_a_power_cut(tmp_path, monkeypatch):
 
 def start(data: Path, weights: str, output: Path, **popen) -> subprocess.Popen:
     given = ["--weights", weights, "--data", str(data), "--protocol", "same-identity", "--output", str(output)]
-    line = [sys.executable, "-m", "depthaware.cli", "evaluate", *given, *SMALL]
+    line = [sys.executable, "-m", "depthaware", "evaluate", *given, *SMALL]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **popen)
 

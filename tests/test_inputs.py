@@ -166,7 +166,7 @@ def test_the_command_runs_in_a_thread(here, tiny_weights):
 @pytest.mark.parametrize("output, name, code", [(os.devnull, "Ж.png", 0), ("/dev/full", "a.png", 2)])
 def test_a_report_that_cannot_be_printed_ends_in_no_traceback(here, tiny_weights, output, name, code):
     """Letters that the terminal lacks, and a full disk."""
-    command = [sys.executable, "-m", "depthaware.cli", "depth", "me.png", "--output", name, "--weights", tiny_weights]
+    command = [sys.executable, "-m", "depthaware", "depth", "me.png", "--output", name, "--weights", tiny_weights]
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     with open(output, "w") as stdout:
         done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment)

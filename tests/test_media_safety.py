@@ -112,7 +112,7 @@ def test_pipes_are_refused_as_images_and_checkpoints(tmp_path, name):
     """In a process of its own, which would wait forever."""
     os.mkfifo(tmp_path / name)
     options = {"pipe.png": ["animate", "--driving", "a.mp4", "--source"], "pipe.pth": ["convert", "--output", "a"]}
-    command = [sys.executable, "-m", "depthaware.cli", *options[name], str(tmp_path / name)]
+    command = [sys.executable, "-m", "depthaware", *options[name], str(tmp_path / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and f"{name}: is a pipe or device, expected a" in done.stderr, done
 

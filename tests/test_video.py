@@ -241,7 +241,7 @@ def test_constant_rate_and_number_of_frames_survive(tmp_path, name):
 )
 def test_sound_is_copied_byte_by_byte(tmp_path, name, codec, audio):
     source = make_clip(tmp_path / name, codec=codec, audio=audio)
-    assert read_video(source).audio in COPIED
+    assert read_video(source).audio in COPIED["mp4"]
     copy(source, tmp_path / "b.mp4")
     assert packets(tmp_path / "b.mp4", "audio") == packets(source, "audio") != []
 

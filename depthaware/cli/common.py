@@ -1,12 +1,14 @@
 """Options and output that several commands share."""
 
+import re
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..media.formats import CODECS, QUALITY
 from ..media.sequence import find_images
 from ..media.signatures import found_in, refusal
 from ..pretrained.locate import CONFIG, find_local
@@ -36,6 +38,25 @@ def add_fps(parser: ArgumentParser) -> None:
     """Declare the frame rate of folders of images, which have none of their own, and the way with damaged videos."""
     parser.add_argument("--fps", type=float, default=25, help="of a folder of images (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="refuse damaged videos; else damaged frames are left out")
+
+
+def add_encoding(parser: ArgumentParser) -> None:
+    """Declare the codec, quality and size of a written video."""
+    known = "; ".join(f"{suffix} {', '.join(names)}" for suffix, names in CODECS.items() if len(names) > 1)
+    codecs = sorted({name for names in CODECS.values() for name in names if len(names) > 1})
+    parser.add_argument("--codec", choices=codecs, help=f"of the video, the first is the default: {known}")
+    quality = f"of the video, 1 to 100; not of GIF, PNG and ProRes (default: {QUALITY})"
+    parser.add_argument("--quality", type=int, metavar="N", help=quality)
+    size = "longer side of the result, or width and height, with black bars if its shape differs"
+    parser.add_argument("--size", type=_size, metavar="N|WxH", help=size)
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    sides = [int(side) for side in found.groups() if side] if found else []
+    if not sides or not all(16 <= side <= 16384 for side in sides):
+        raise ArgumentTypeError(f"expected the longer side or WIDTHxHEIGHT, each 16 to 16384 pixels, got {text!r}")
+    return sides[0] if len(sides) == 1 else (sides[1], sides[0])
 
 
 def check_input(path: str) -> None:
@@ -103,6 +124,13 @@ def read_media(path: str, fps: float, *, strict: bool = False) -> "Image | Video
     from ..media.video import read_video
 
     return read_image(path) if Path(path).is_file() and is_still(path) else read_video(path, rate=fps, strict=strict)
+
+
+def describe(error: BaseException) -> str:
+    """Say in one line what is wrong: the error's own words, or those of the system after the name of the file."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename or 'input or output'}: {error.strerror}"
+    return " ".join((str(error) or "out of memory").split())
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

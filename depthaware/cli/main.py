@@ -13,26 +13,28 @@ from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from . import animate, app, attention, compare, convert, depth, evaluate, export, live
+from . import animate, app, attention, compare, convert, depth, evaluate, export, inspect, live
+from .common import describe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
     try:
-        args = _parser().parse_args([_as_path(word) for word in (sys.argv[1:] if argv is None else argv)])
+        parser = _parser()
+        args = parser.parse_args([_as_path(word) for word in (sys.argv[1:] if argv is None else argv)])
+        if args.run is None:
+            parser.print_help()
+            return 0
         args.check(args)
-        _import_libraries(args.quiet)
+        if args.run is not inspect.run:  # it needs no PyTorch
+            _import_libraries(args.quiet)
         with _handling(_interrupt), warnings.catch_warnings():
             warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
             done = args.run(args)
     except KeyboardInterrupt as interrupt:
         return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
-    except OSError as error:
-        if error.strerror is None:  # one line of our own
-            return _complain(f"error: {error}")
-        return _complain(f"error: {error.filename or 'input or output'}: {error.strerror}")
-    except (ValueError, ImportError, MemoryError) as error:
-        return _complain(f"error: {error or 'out of memory'}")
+    except (OSError, ValueError, ImportError, MemoryError) as error:
+        return _complain(f"error: {describe(error)}")
     except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
         if not re.search("out of memory|allocate memory|not enough memory", str(error)):
             raise
@@ -106,7 +108,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser("depthaware", description="Depth-aware talking-head video generation.")
     parser.add_argument("--version", action="version", version=f"depthaware {version('depthaware')}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parser.set_defaults(run=None)
 
     def command(module: ModuleType, help: str) -> None:
         subparser = commands.add_parser(module.__name__.rpartition(".")[2], help=help)
@@ -121,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     command(attention, "draw what the generator attends to")
     command(compare, "show models side by side")
     command(evaluate, "evaluate a model on clips")
+    command(inspect, "tell whether files claim to be generated")
     command(convert, "convert a DaGAN or FOMM checkpoint")
     command(export, "export a model for ONNX Runtime or PyTorch")
     return parser

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..dagan import DaGAN
-from ..media.atomic import check_output
+from ..media.atomic import check_output, check_video_output
+from ..media.formats import SILENT
 from ..media.image import AnyImage, Fit, Image, fetch, from_pixels, to_pixels
-from ..media.panels import resize_image
+from ..media.panels import frame_size, letterbox, resize_image, visible_mark
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
@@ -146,28 +147,37 @@ def animate_to_file(
     *,
     compare: bool = False,
     save_depth: str | Path | None = None,
-    audio: bool = True,
+    audio: bool | str | Path = True,
+    codec: str | None = None,
+    quality: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    mark: bool = False,
     progress: Progress = lambda done, total: None,
     notes: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> OutputInfo:
-    """`animate` into an mp4 with the driving video's frame times and sound; reads and writes in threads of their own.
+    """`animate` into a file with the driving video's frame times and sound; reads and writes in threads of their own.
 
     Args:
         model: as in `animate`.
         source_image: as in `animate`.
         driving: path, or from `read_video` or `record_motion`.
-        output: path of the mp4.
+        output: path of a video, or pattern of images, see `write_video`.
         compare: show source, driving frame and result side by side.
         save_depth: path of a second mp4 with the disparity of the generated square, bright = near.
-        audio: copy the driving video's sound.
+        audio: copy the driving video's sound, or that of a file, which ends with the video; False for none. GIF, WebP
+            and images have none.
+        codec: of the output, see `write_video`.
+        quality: of the output, 1 to 100, see `write_video`.
+        size: (height, width) of the output, with black bars where its shape differs, or its longer side.
+        mark: write "AI-generated" into the lower left corner.
         progress: called with the numbers of frames done and in all.
         notes: called with lines on what was chosen.
         options: those of `animate`.
     """
     driving = open_driving(driving)
     others = [driving.path] if driving.path else []
-    check_output(output, (".mp4",), others)
+    check_video_output(output, others, codec, quality)
     if save_depth:
         check_output(save_depth, (".mp4",), (*others, output))
     if compare and isinstance(driving, MotionTemplate):
@@ -178,14 +188,14 @@ def animate_to_file(
     batches = animator.read(driving)
     for line in _choices(animator):
         notes(line)
-    panels = Panels(animator.source, compare)
+    panels = Panels(animator.source, compare, size, mark)
     paint = gray_painter(cast(DaGAN, model), from_pixels(to_pixels(animator.source_image))) if save_depth else None
     side, faces, count = model.image_size, len(animator.source.squares), 0
     with ExitStack() as stack:
         if save_depth:
             write_depth = stack.enter_context(write_video(save_depth, (side, side), driving.rate, driving.time_base))
-        sound = driving.path if audio and driving.audio else None
-        write = stack.enter_context(write_video(output, panels.size, driving.rate, driving.time_base, audio=sound))
+        kept = {"codec": codec, "quality": quality, "generated": True, **_sound(driving, output, audio)}
+        write = stack.enter_context(write_video(output, panels.size, driving.rate, driving.time_base, **kept))
 
         def save(fetched: Callable[[], Image], batch: Sequence[DrivingFrame]) -> None:
             for squares, frame in zip(fetched(), batch, strict=True):
@@ -204,6 +214,15 @@ def animate_to_file(
     return OutputInfo(Path(output), count, panels.size, driving.rate)
 
 
+def _sound(driving: Video | MotionTemplate, output: str | Path, audio: bool | str | Path) -> dict[str, Any]:
+    """Options of `write_video`."""
+    if Path(output).suffix.lower() in SILENT:
+        return {}
+    if not isinstance(audio, bool):
+        return {"audio": audio, "audio_end": driving.frames / driving.rate}
+    return {"audio": driving.path if audio and driving.audio else None}
+
+
 def _choices(animator: Animator) -> Iterator[str]:
     """Lines on what was chosen."""
     if animator.initial_frames and animator.options.mode == "relative":
@@ -218,7 +237,7 @@ class Panels:
         size: (height, width) of the output.
     """
 
-    def __init__(self, source: Source, compare: bool) -> None:
+    def __init__(self, source: Source, compare: bool, size: int | tuple[int, int] | None, mark: bool) -> None:
         self.source, self.compare = source, compare
         height, width = source.photo.shape[:2]
         self.size = (height, width)
@@ -227,9 +246,14 @@ class Panels:
             self.panel = (round(height * scale), round(width * scale))
             self.photo = resize_image(source.photo, self.panel)
             self.size = (self.panel[0], 2 * self.panel[1] + self.panel[0])
+        self.size = frame_size(self.size, size)
+        self.mark = visible_mark(self.size) if mark else lambda image: image
 
     def __call__(self, made: Sequence[Image], driving: Sequence[Image]) -> Image:
         """Lay out the squares generated for a driving frame, and that frame, the first of the others."""
+        return self.mark(letterbox(self._layout(made, driving), self.size))
+
+    def _layout(self, made: Sequence[Image], driving: Sequence[Image]) -> Image:
         result = self.source.output(made)
         if not self.compare:
             return result

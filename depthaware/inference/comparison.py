@@ -111,7 +111,7 @@ def compare_to_file(
     sheets = ((row[0][0], [panels for _, panels in row]) for row in zip(*rows, strict=False))
     captions, total, first = _captions(models, depth), min(video.frames for video in videos), videos[0]
     size = _draw([[np.zeros((side, side, 3), np.uint8)] * len(captions)] * len(pairs), captions, side).shape[:2]
-    with write_video(output, size, first.rate, first.time_base) as write:
+    with write_video(output, size, first.rate, first.time_base, generated=True) as write:
         for count, (time, images) in enumerate(sheets, start=1):
             write(Frame(_draw(images, captions, side), time))
             progress(count, total)

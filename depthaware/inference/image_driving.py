@@ -27,5 +27,5 @@ def animate_to_image(
     """
     check_output(output, FIGURE_SUFFIXES)
     (frame,) = animate(model, source_image, [driving_image], **{**options, "mode": "absolute", "initial_frame": 0})
-    write_figure(output, frame.image)
+    write_figure(output, frame.image, generated=True)
     return OutputInfo(Path(output), 1, frame.image.shape[:2], Fraction(0))

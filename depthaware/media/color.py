@@ -31,6 +31,11 @@ def square_size(stream: av.VideoStream) -> tuple[int, int]:
     return height, width
 
 
+def is_high_definition(height: int, width: int) -> bool:
+    """Return True if players take the color matrix of a frame without a tag for BT.709, False for BT.601."""
+    return height > 576 or width >= 1280
+
+
 class _Kind(NamedTuple):
     """Whatever changes the conversion of a frame."""
 
@@ -83,7 +88,7 @@ def _with_kinds(frames: Iterable[av.VideoFrame]) -> Iterator[tuple[_Kind, av.Vid
     for frame in frames:
         hdr = frame.color_trc if frame.color_trc in HDR else 0
         if frame.colorspace not in _MATRICES and not frame.format.is_rgb:
-            high = frame.height > 576 or frame.width >= 1280
+            high = is_high_definition(frame.height, frame.width)
             frame.colorspace = Colorspace.BT2020 if hdr else Colorspace.ITU709 if high else Colorspace.ITU601
         # Once there were interlaced frames, the filter sees the others too, which it leaves as they are.
         interlaced |= frame.interlaced_frame and not frame.format.is_rgb and min(frame.width, frame.height) >= 4

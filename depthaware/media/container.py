@@ -24,6 +24,7 @@ DENIED = {
     *("tty", "bin", "xbin", "adf", "idf", "ffmetadata"),
 }
 
+_COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 _EXPECTED = "expected a video that FFmpeg decodes (mp4, mov, mkv, webm, avi, ts, mpg, flv, wmv, ogv, gif, ...)"
 
 
@@ -94,14 +95,18 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     Raises:
         ValueError: if there is none, with what there is.
     """
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    shown = [stream for stream in container.streams.video if not stream.disposition & covers]
+    shown = [stream for stream in container.streams.video if not stream.disposition & _COVERS]
     if stream := _best(shown):
         return stream
     found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
     if shown:
         found = "a video of an unknown codec"
     raise ValueError(f"{container.name}: has no video that can be decoded, only {found}")
+
+
+def has_video(container: av.container.InputContainer) -> bool:
+    """Return True if there is a video besides cover art."""
+    return any(not stream.disposition & _COVERS for stream in container.streams.video)
 
 
 def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:

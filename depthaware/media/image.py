@@ -1,11 +1,9 @@
 """Image files, and conversion between pixels and model inputs."""
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .atomic import whole_file
+from .provenance import png_info
 from .sequence import find_images as find_images
 from .still import Image as Image
 from .still import read_image as read_image
@@ -161,14 +160,13 @@ def fetch(pixels: Tensor) -> Callable[[], Image]:
     return wait
 
 
-def write_image(path: str | Path, image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
-    """Write a PNG: 8-bit color from uint8 (H, W, 3), or 16-bit gray from uint16 (H, W)."""
-    frame = av.VideoFrame.from_ndarray(image, format="gray16be" if image.dtype == np.uint16 else "rgb24")
-    encoder = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
-    encoder.time_base = Fraction(1)
+def write_image(
+    path: str | Path, image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], *, generated: bool = False
+) -> None:
+    """Write a PNG: 8-bit color from uint8 (H, W, 3), or 16-bit gray from uint16 (H, W); state that it is generated."""
+    info = png_info() if generated else None
     with whole_file(path) as part:
-        part.write_bytes(b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None))))
+        PIL.Image.fromarray(np.ascontiguousarray(image)).save(part, "PNG", pnginfo=info)
 
 
 def write_ply(path: str | Path, points: npt.NDArray[np.float32], colors: npt.NDArray[np.uint8]) -> None:

@@ -1,7 +1,8 @@
 """Figures: images side by side with captions, heat maps, and files of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from .atomic import whole_file
+from .provenance import png_info, xmp
 
 Image = npt.NDArray[np.uint8]
 
@@ -41,6 +43,26 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(Pillow.fromarray(image).resize(size[::-1], Pillow.Resampling.BICUBIC))
 
 
+def frame_size(shape: tuple[int, int], wanted: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Size (h, w) of an image of `shape` after a resize: given itself, or by its longer side."""
+    if wanted is None or isinstance(wanted, tuple):
+        return wanted or shape
+    scale = wanted / max(shape)
+    return max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1)
+
+
+def letterbox(image: Image, size: tuple[int, int]) -> Image:
+    """Resize uint8 (H, W, 3) into `size` (h, w) without distortion, with black bars where the shapes differ."""
+    down, across = size[0] / image.shape[0], size[1] / image.shape[1]
+    inner = size
+    if abs(down / across - 1) > 0.02:  # less is of rounding
+        scale = min(down, across)
+        inner = max(round(image.shape[0] * scale), 1), max(round(image.shape[1] * scale), 1)
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    bars = (top, size[0] - inner[0] - top), (left, size[1] - inner[1] - left), (0, 0)
+    return np.pad(resize_image(image, inner), bars)
+
+
 def text_line(width: int, texts: Sequence[tuple[int, str]], *, height: int = 20, font_size: int = 13) -> Image:
     """Black text on white, each text from its horizontal position on; text that is too long ends in an ellipsis.
 
@@ -66,6 +88,21 @@ def _shorten(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.I
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def visible_mark(size: tuple[int, int], text: str = "AI-generated") -> Callable[[Image], Image]:
+    """Make the function that writes a text into the lower left corner of images of `size` (h, w), uint8 (H, W, 3)."""
+    font_size = max(10, min(size) // 24)
+    width = min(round(ImageFont.load_default(font_size).getlength(text)) + 6, size[1])
+    label = text_line(width, [(0, text)], height=min(font_size + 6, size[0]), font_size=font_size)
+    place = slice(size[0] - label.shape[0], None), slice(0, width)
+
+    def mark(image: Image) -> Image:
+        image = image.copy()
+        image[place] = np.rint(0.3 * image[place] + 0.7 * label)
+        return image
+
+    return mark
 
 
 def row(images: Sequence[Image], captions: Sequence[str] | None = None, *, gap: int = 6, font_size: int = 15) -> Image:
@@ -96,8 +133,11 @@ def column(rows: Sequence[Image], *, gap: int = 6) -> Image:
     return np.vstack(parts)
 
 
-def write_figure(path: str | Path, image: Image) -> None:
-    """Write uint8 (H, W, 3) as PNG, JPEG or WebP, by the suffix of `path`."""
+def write_figure(path: str | Path, image: Image, *, generated: bool = False) -> None:
+    """Write uint8 (H, W, 3) as PNG, JPEG or WebP, by the suffix of `path`; state that it is generated."""
     kind = {".png": "PNG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "JPEG")
+    claim: dict[str, Any] = {}
+    if generated:
+        claim = {"pnginfo": png_info()} if kind == "PNG" else {"xmp": xmp()}
     with whole_file(path) as part:
-        Pillow.fromarray(image).save(part, kind, quality=90)
+        Pillow.fromarray(image).save(part, kind, quality=90, **claim)

@@ -1,66 +1,26 @@
 """Video files, frame by frame with times and audio; memory does not grow with their length."""
 
-import errno
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import av
-import numpy as np
 
-from .atomic import whole_file
-from .audio import audio_muxer, clocked
+from .audio import clocked
 from .color import rgb_images, square_size
 from .container import open_video, video_stream
 from .decoding import IncompleteError, decode
-from .image import Image, find_images, read_image
+from .frame import Frame as Frame
+from .frame import OutputInfo as OutputInfo
+from .frame import Progress as Progress
+from .image import find_images, read_image
 from .scan import scan
 from .timestamps import FrameClock, rising_packets, time_base
-
-
-@dataclass(frozen=True, eq=False)  # arrays have no truth value
-class Frame:
-    """One frame of a video.
-
-    Attributes:
-        image: uint8 (H, W, 3), RGB.
-        time: presentation time, in seconds after the start.
-    """
-
-    image: Image
-    time: Fraction
-
-
-class OutputInfo(NamedTuple):
-    """Summary of a written file.
-
-    Attributes:
-        path: of the file.
-        frames: their number.
-        size: (height, width) of each.
-        rate: average frames per second, 0 for an image.
-    """
-
-    path: Path
-    frames: int
-    size: tuple[int, int]
-    rate: Fraction
-
-    def __str__(self) -> str:
-        height, width = self.size
-        if not self.rate:
-            return f"{self.path}: {width} x {height}"
-        return f"{self.path}: {self.frames} frames, {width} x {height}, {float(self.rate):.4g} fps"
-
-
-Progress = Callable[[int, int], None]
-"""Callback `progress(done, total)` with numbers of frames."""
+from .writing import write_video as write_video
 
 
 @dataclass(frozen=True)
@@ -154,66 +114,3 @@ def _decode(video: Video) -> Iterator[Frame]:
     if lost:
         left_out = f"{lost} of {video.frames} frames are damaged and left out; those after them may be torn"
         warnings.warn(f"{video.path}: {left_out}", stacklevel=2)
-
-
-@contextmanager
-def write_video(
-    path: str | Path,
-    size: tuple[int, int],
-    rate: Fraction,
-    time_base: Fraction | None = None,
-    *,
-    audio: str | Path | None = None,
-) -> Iterator[Callable[[Frame], None]]:
-    """Write an mp4 (H.264), which gets its name only when it is complete.
-
-    ```python
-    with write_video("copy.mp4", video.size, video.rate, video.time_base, audio=video.path) as write:
-        for frame in video:
-            write(frame)
-    ```
-
-    Args:
-        path: of the mp4.
-        size: (height, width) of all frames; H.264 needs even sides, so odd ones are padded by one.
-        rate: average frames per second.
-        time_base: finest step between times, in seconds; 1 / rate if None.
-        audio: file with the audio: copied packet by packet, or converted to AAC if few players support its codec.
-
-    Raises:
-        ValueError: if FFmpeg refuses the size or the times.
-        OSError: if the disk is full.
-    """
-    base = time_base or 1 / rate
-    odd = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
-    pad = partial(np.pad, pad_width=odd, mode="edge") if np.any(odd) else np.ascontiguousarray
-    with _naming(path), ExitStack() as stack:
-        part = stack.enter_context(whole_file(path)).absolute()  # FFmpeg reads a relative "a:b" as an address
-        output = stack.enter_context(av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}))
-        stream = output.add_stream("libx264", rate=rate, options={"crf": "18"})
-        stream.height, stream.width, stream.pix_fmt = size[0] + odd[0][1], size[1] + odd[1][1], "yuv420p"
-        stream.codec_context.time_base = base
-        mux_audio = audio_muxer(output, audio)
-
-        def write(frame: Frame) -> None:
-            encoded = av.VideoFrame.from_ndarray(pad(frame.image), format="rgb24")
-            encoded.pts, encoded.time_base = round(frame.time / base), base
-            mux_audio(frame.time)
-            output.mux(stream.encode(encoded))
-
-        yield write
-        mux_audio(None)
-        output.mux(stream.encode(None))
-
-
-@contextmanager
-def _naming(path: str | Path) -> Iterator[None]:
-    """Raise FFmpeg's errors as one line with the name of the output, instead of that of its temporary file."""
-    try:
-        yield
-    except av.FFmpegError as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
-    except OverflowError as error:
-        raise ValueError(f"{path}: cannot be written, it has times of more than 2^63 ticks") from error

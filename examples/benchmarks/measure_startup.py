@@ -14,7 +14,7 @@ from pathlib import Path
 
 from depthaware.training.options import option, run_recipe
 
-CLI = ["-m", "depthaware.cli"]
+CLI = ["-m", "depthaware"]
 FIRST_FRAME = """
 from importlib.resources import files
 from depthaware import DaGAN, animate, optimize, read_image, read_video

@@ -1,0 +1,165 @@
+"""Many sources under many driving videos: one model, each driving video decoded and searched once."""
+
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from glob import glob
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..media.atomic import check_video_output
+from ..media.formats import IMAGE_SUFFIXES, OUTPUT_SUFFIXES, VIDEO_SUFFIXES, is_pattern
+from ..media.sequence import find_images
+from .common import check_source, check_video, describe, progress
+
+if TYPE_CHECKING:
+    from ..inference.options import SupportsAnimation
+    from ..inference.template import MotionTemplate
+    from ..media.video import Video
+
+_WILD = set("*?[")
+
+
+class Job(NamedTuple):
+    """A source, a driving video and the result."""
+
+    source: str
+    driving: str
+    output: str
+
+
+def find_sources(words: Sequence[str]) -> list[str]:
+    """Expand folders of images, and patterns of them."""
+    found = []
+    for word in words:
+        many = Path(word).is_dir() or (set(word) & _WILD and not Path(word).exists())
+        found += [str(path) for path in find_images(Path(word))] if many else [word]
+    return found
+
+
+def find_drivings(words: Sequence[str]) -> list[str]:
+    """Expand folders of videos, and patterns of them; those of images are one video."""
+    found = []
+    for word in words:
+        inside = Path(word, "*") if Path(word).is_dir() else Path(word)
+        files = sorted(glob(str(inside))) if set(inside.name) & _WILD and not inside.exists() else []
+        images = any(path.lower().endswith(IMAGE_SUFFIXES) for path in files)
+        videos = [path for path in files if path.lower().endswith(VIDEO_SUFFIXES)]
+        found += videos if videos and not images else [word]
+    return found
+
+
+def plan(args: Namespace) -> list[Job]:
+    """Pairs of sources and driving videos with their outputs, in a folder if it is one, else in the one file.
+
+    Raises:
+        ValueError: if there are several for one file, or two for one name.
+    """
+    sources, drivings = find_sources(args.source), find_drivings(args.driving)
+    args.folder = _is_folder(args.output, several=len(sources) * len(drivings) > 1)
+    if not args.folder:
+        if len(sources) * len(drivings) > 1:
+            count = f"{len(sources)} sources and {len(drivings)} driving videos"
+            raise ValueError(f"output {args.output!r}: is one file for {count}, expected a folder")
+        if args.format:
+            raise ValueError(f"--format {args.format}: is for a folder of results, {args.output} has its suffix")
+        return [Job(sources[0], drivings[0], args.output)]
+    jobs: dict[str, Job] = {}
+    for driving in drivings:
+        for source in sources:
+            name = f"{_name(source)}_{_name(driving)}"
+            output = str(
+                Path(args.output, f"{name}/%04d.png" if args.format == "png" else f"{name}.{args.format or 'mp4'}")
+            )
+            if output in jobs:
+                other = jobs[output]
+                raise ValueError(
+                    f"output {output!r}: would be of {other.source} under {other.driving} and of {source} under "
+                    f"{driving}, expected different names"
+                )
+            jobs[output] = Job(source, driving, output)
+    return list(jobs.values())
+
+
+def _is_folder(output: str, *, several: bool) -> bool:
+    suffix = Path(output).suffix.lower()
+    return output.endswith(("/", "\\")) or (suffix not in OUTPUT_SUFFIXES and (several or Path(output).is_dir()))
+
+
+def _name(path: str) -> str:
+    place = Path(path).parent if set(Path(path).name) & {*_WILD, "%"} else Path(path)
+    return re.sub(r"[^\w.-]+", "", place.resolve().stem) or "frames"
+
+
+def check_jobs(args: Namespace) -> None:
+    """Plan the results, leave out those that are there, and check the others."""
+    jobs = plan(args)
+    left = [job for job in jobs if not args.folder or args.overwrite or not _is_there(job.output)]
+    args.jobs, args.skipped = left, len(jobs) - len(left)
+    for job in left:
+        check_video_output(job.output, (job.source, job.driving), args.codec, args.quality)
+    if not args.folder:  # in a folder, what cannot be read is one line among the results
+        check_source(jobs[0].source)
+        check_video(jobs[0].driving)
+
+
+def _is_there(output: str) -> bool:
+    with suppress(ValueError):
+        return bool(find_images(Path(output))) if is_pattern(output) else Path(output).exists()
+    return False
+
+
+def run_jobs(
+    args: Namespace,
+    model: "SupportsAnimation",
+    options: dict[str, Any],
+    encoding: dict[str, Any],
+    read_driving: Callable[[str], "Video | MotionTemplate"],
+    choose_audio: Callable[[Job, "Video | MotionTemplate"], tuple[bool | str, str]],
+) -> str:
+    """Make the results; what fails is one line on stderr, and a ValueError at the end tells how many did."""
+    from ..inference import animate_to_file
+    from ..inference.options import AnimateOptions
+    from ..inference.template import MotionTemplate, record_motion
+
+    failed = 0
+    settled = options | {"follow": False, "scenes": True}  # by the recorded motion
+
+    def fail(job: Job, error: Exception) -> None:
+        nonlocal failed
+        failed += 1
+        print(f"depthaware: error: {job.output}: {describe(error)}", file=sys.stderr, flush=True)
+
+    for driving, group in groupby(args.jobs, key=lambda job: job.driving):
+        jobs = list(group)
+        try:
+            check_video(driving)
+            motion = video = read_driving(driving)
+            recorded = not args.compare and not isinstance(video, MotionTemplate)
+            if recorded:
+                motion = record_motion(model, video, AnimateOptions(**options))
+        except (ValueError, OSError, ImportError) as error:
+            for job in jobs:
+                fail(job, error)
+            continue
+        for job in jobs:
+            try:
+                check_source(job.source)
+                audio, sound = choose_audio(job, video)
+                chosen = settled if recorded else options
+                show = progress(args.quiet)
+                made = animate_to_file(
+                    model, job.source, motion, job.output, audio=audio, progress=show, **encoding, **chosen
+                )
+            except (ValueError, OSError, ImportError) as error:
+                fail(job, error)
+                continue
+            if not args.quiet:
+                print(f"{made}, {sound}", flush=True)
+    summary = f"{args.output}: {len(args.jobs) - failed} written, {args.skipped} skipped, {failed} failed"
+    if failed:
+        raise ValueError(summary)
+    return summary

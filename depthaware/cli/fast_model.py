@@ -1,0 +1,52 @@
+"""The model of `depthaware animate`, made fast."""
+
+import sys
+import time
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from .common import load_model
+
+if TYPE_CHECKING:
+    from ..dagan import DaGAN
+    from ..inference.optimization import OptimizedDaGAN
+    from ..inference.options import SupportsAnimation
+
+
+def load_fast(args: Namespace, frames: int) -> "SupportsAnimation":
+    """Load the model, optimized or exported; `frames` is the largest batch that it will see."""
+    if args.backend == "torch":
+        return _fast(load_model(args), args, frames)
+    from ..export.runtimes import ExportedDaGAN
+
+    return ExportedDaGAN(args.weights)
+
+
+def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN":
+    import torch
+
+    from ..inference.optimization import best_dtype, optimize
+
+    device = next(model.parameters()).device
+    dtype = getattr(torch, args.dtype) if args.dtype else best_dtype(device)
+    fast = optimize(model, dtype=dtype, compile=args.compile)
+    if args.compile:
+        _warm_up(fast, min(args.batch_size, frames), args.quiet)
+    return fast
+
+
+def _warm_up(model: "OptimizedDaGAN", batch_size: int, quiet: bool) -> None:
+    import torch
+
+    start = time.monotonic()
+    images = torch.rand(batch_size, 3, model.image_size, model.image_size, device=next(model.parameters()).device)
+    try:
+        with torch.inference_mode():
+            for _ in range(3):  # a CUDA graph is recorded in the second
+                model.drive(model.encode_source(images[:1]), model.detect_keypoints(images))
+    except RuntimeError as error:
+        if type(error).__name__ != "InductorError":
+            raise
+        raise ValueError(f"--compile: {str(error).splitlines()[0]}") from error
+    if not quiet:
+        print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr)
