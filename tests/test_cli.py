@@ -93,13 +93,6 @@ def test_version_and_help(capsys):
     assert capsys.readouterr().out.startswith("depthaware ")
 
 
-def test_without_a_command_it_prints_its_help(capsys):
-    assert main([]) == 0
-    assert capsys.readouterr().out.startswith("usage: depthaware ")
-    done = subprocess.run([sys.executable, "-m", "depthaware"], capture_output=True, text=True)
-    assert done.stdout.startswith("usage: depthaware ") and done.returncode == 0
-
-
 def test_help_loads_nothing_heavy():
     code = """
 import sys

@@ -1,6 +1,8 @@
 """`depthaware animate` for many sources and driving videos."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,10 @@ def test_wrong_batches_are_one_line(here, tiny_weights, capsys, line):
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and BAD[line] in message, message
     assert not Path("out").exists()
+
+
+def test_without_a_command_it_prints_its_help(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: depthaware ")
+    done = subprocess.run([sys.executable, "-m", "depthaware"], capture_output=True, text=True)
+    assert done.stdout.startswith("usage: depthaware ") and done.returncode == 0

@@ -119,9 +119,9 @@ def test_sides_that_cannot_be_halved_are_refused_by_name(size, message):
 def test_impossible_options_are_refused_by_name():
     with pytest.raises(ValueError, match="encoder 'test_vit': expected a ResNet"):
         SelfSupDepthNet("test_vit")
-    with pytest.raises(ValueError, match=r"encoder 'resnet19': .*resnet19"):
+    with pytest.raises(ValueError, match=r"encoder 'resnet19': unknown to timm"):
         SelfSupDepthNet("resnet19")
-    with pytest.raises(ValueError, match="decoder_channels: expected 5 widths, got 2"):
+    with pytest.raises(ValueError, match="decoder_channels: expected 5 whole numbers"):
         SelfSupDepthNet("test_resnet", decoder_channels=(4, 8))
     for num_scales in (0, 5):
         with pytest.raises(ValueError, match=f"num_scales: expected 1 to 4, got {num_scales}"):

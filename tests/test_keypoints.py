@@ -86,7 +86,7 @@ def test_the_input_option_is_the_modality_used(modality, sees_image, sees_dispar
 
 def test_what_cannot_work_is_refused_by_name():
     image, disparity = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
-    with pytest.raises(ValueError, match="input: expected one of rgb, rgbd, depth, got 'rgba'"):
+    with pytest.raises(ValueError, match="input: expected 'rgb', 'rgbd' or 'depth', got 'rgba'"):
         RGBDKeypointDetector(input="rgba")
     with pytest.raises(ValueError, match="image: expected height and width in multiples of 128, got 64 x 64"):
         RGBDKeypointDetector()(image, disparity)

@@ -279,7 +279,7 @@ def written(monkeypatch) -> dict[str, list[Frame]]:
     files: dict[str, list[Frame]] = {}
 
     @contextmanager
-    def record(path, size, rate, time_base, audio=None):
+    def record(path, size, rate, time_base, **_):
         files[path] = []
         yield lambda frame: files[path].append(Frame(frame.image.copy(), frame.time))
 
@@ -342,7 +342,7 @@ def test_an_error_anywhere_is_seen_and_leaves_nothing(tiny_model, clip, tmp_path
     options = {}
     if stage == "driver":
         fit_square = sys.modules["depthaware.media.image"].fit_square
-        monkeypatch.setattr("depthaware.inference.animator.fit_square", failing(fit_square))
+        monkeypatch.setattr("depthaware.inference.driving.fit_square", failing(fit_square))
     elif stage == "network":
         monkeypatch.setattr(tiny_model, "drive", failing(tiny_model.drive))
     elif stage == "encoder":

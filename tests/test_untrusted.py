@@ -251,7 +251,7 @@ class Marker:
 
 
 GRAPH = {"file": "g.onnx", "inputs": ["x"], "outputs": ["y"]}
-GRAPHS = dict.fromkeys(("source_encoder", "detector", "driver"), GRAPH)
+GRAPHS = {"source_encoder": GRAPH, "detector": GRAPH | {"outputs": ["kp_value"]}, "driver": GRAPH}
 GOOD = {"format": "onnx", "size": 64, "config": {}, "graphs": GRAPHS}
 CHANGES = [st.dictionaries(st.sampled_from([*facts]), JSON) for facts in (GOOD, GRAPH)]
 

@@ -142,12 +142,12 @@ def _without(model: DaGAN, *unused: str) -> DaGAN:
 
 
 def has_jacobian(model: DaGAN) -> bool:
-    """Whether key points have local frames."""
+    """Tell whether key points have local frames."""
     return model.kp_detector.jacobian is not None
 
 
 def shares_disparity(model: DaGAN) -> bool:
-    """Whether detector and source encoder need the disparity; then the depth network is part of the detector alone."""
+    """Tell whether detector and source encoder need the disparity, which the detector then computes for both."""
     return model.kp_detector.input != "rgb" and model.generator.depth_encoder is not None
 
 

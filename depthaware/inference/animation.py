@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,18 +13,14 @@ from ..dagan import DaGAN
 from ..media.atomic import check_output, check_video_output
 from ..media.formats import SILENT
 from ..media.image import AnyImage, Fit, Image, fetch, from_pixels, to_pixels
-from ..media.panels import frame_size, letterbox, resize_image, visible_mark
 from ..media.threads import AHEAD, background, prefetch
 from ..media.video import Frame, OutputInfo, Progress, Video, write_video
 from .animator import Animator
 from .depth_maps import gray_painter
 from .driving import DrivingFrame
+from .layout import Panels
 from .options import AnimateOptions, Driving, Mode, SupportsAnimation
-from .source import Source
 from .template import MotionTemplate, open_driving
-
-PANEL = 512
-"""Largest height of the panels of `compare`, in pixels."""
 
 _LONG = 500  # frames in which to look for faces takes long enough to be told
 
@@ -228,34 +223,3 @@ def _choices(animator: Animator) -> Iterator[str]:
     if animator.initial_frames and animator.options.mode == "relative":
         chosen = ", ".join(map(str, animator.initial_frames.values()))
         yield f"initial frame: {chosen}"
-
-
-class Panels:
-    """Lays out an output frame: the result alone, or source, driving frame and result side by side.
-
-    Attributes:
-        size: (height, width) of the output.
-    """
-
-    def __init__(self, source: Source, compare: bool, size: int | tuple[int, int] | None, mark: bool) -> None:
-        self.source, self.compare = source, compare
-        height, width = source.photo.shape[:2]
-        self.size = (height, width)
-        if compare:
-            scale = min(1, PANEL / height) if source.pastes else 1
-            self.panel = (round(height * scale), round(width * scale))
-            self.photo = resize_image(source.photo, self.panel)
-            self.size = (self.panel[0], 2 * self.panel[1] + self.panel[0])
-        self.size = frame_size(self.size, size)
-        self.mark = visible_mark(self.size) if mark else lambda image: image
-
-    def __call__(self, made: Sequence[Image], driving: Sequence[Image]) -> Image:
-        """Lay out the squares generated for a driving frame, and that frame, the first of the others."""
-        return self.mark(letterbox(self._layout(made, driving), self.size))
-
-    def _layout(self, made: Sequence[Image], driving: Sequence[Image]) -> Image:
-        result = self.source.output(made)
-        if not self.compare:
-            return result
-        shown = resize_image(driving[0], (self.panel[0], self.panel[0]))
-        return np.concatenate((self.photo, shown, resize_image(result, self.panel)), axis=1)

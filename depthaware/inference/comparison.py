@@ -131,6 +131,8 @@ def _chosen(
 ) -> list[list[Image]]:
     """Panels of some frames of a video."""
     kept, video = sorted({0, *wanted}), cast(Video, pair.driving)  # motion may start from the first
+    if kept[-1] >= video.frames:
+        raise ValueError(f"{video.path}: expected frames from 0 to {video.frames - 1}, got {kept[-1]}")
     rows = zip(kept, _rows(models, pair.source, video, mode, fit, depth, kept), strict=False)
     found = {index: panels for index, (_, panels) in rows}
     for index in wanted:

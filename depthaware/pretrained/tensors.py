@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .downloads import check_safetensors
 from .options import short
@@ -19,6 +20,18 @@ _HEADER_LIMIT = 4 << 20  # bytes: about 40 000 tensors
 _FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 _COUNTERS = {"I64": torch.int64, "I32": torch.int32}
 _DTYPES = _FLOATS | _COUNTERS
+
+
+class _Blank(TorchFunctionMode):
+    """Give weights no memory and no first values; unlike `torch.device("meta")`, import no torch._dynamo."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = getattr(function, "__name__", ""), kwargs or {}
+        if name in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        if name == "empty" and kwargs.get("device") is None:
+            kwargs = kwargs | {"device": "meta"}
+        return function(*args, **kwargs)
 
 
 class Stored(NamedTuple):
@@ -83,7 +96,7 @@ def build(make: Callable[[], Model], stored: Mapping[str, Stored], name: str, or
         ValueError: if the options are impossible, or names, shapes or dtypes do not fit them.
     """
     try:
-        with torch.device("meta"):
+        with _Blank():
             model = make()
     except Exception as error:  # whatever an impossible value breaks first
         raise ValueError(f"{origin}: {(str(error).splitlines() or [''])[0]}") from error
