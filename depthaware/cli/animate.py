@@ -64,6 +64,9 @@ def _fill_in(args: Namespace) -> None:
         setattr(args, name, path if name == "output" else [path])
     args.source = args.source or [str(_MEDIA / "portrait.png")]
     args.driving = args.driving or [str(_MEDIA / "driving.mp4")]
+    for word in (*args.source, *args.driving):
+        if not word:
+            check_input(word)
     args.given_output, args.output = args.output, "animation.mp4" if args.output is None else args.output
 
 
