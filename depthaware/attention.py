@@ -58,6 +58,17 @@ class CrossModalAttention(nn.Module):
             (B, C, h, w).
         """
         query, key = self._query_and_key(depth_feature, feature)
+        return self._attend(query, key, feature)
+
+    def queries(self, depth_feature: Tensor) -> Tensor:
+        """Compute the queries (B, h·w, D) of (B, C, h, w), which depend on the source alone; for `attend_from`."""
+        return self._project(self.query, depth_feature)
+
+    def attend_from(self, queries: Tensor, feature: Tensor) -> Tensor:
+        """`forward` for `queries`, batch 1 or that of the feature."""
+        return self._attend(queries.expand(feature.shape[0], -1, -1), self._project(self.key, feature), feature)
+
+    def _attend(self, query: Tensor, key: Tensor, feature: Tensor) -> Tensor:
         value = self._project(self.value, feature)
         attended = rearrange(attend(query, key, value), "b (h w) c -> b c h w", h=feature.shape[-2])
         attended = attended.to(feature.dtype)

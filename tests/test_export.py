@@ -16,10 +16,9 @@ import depthaware
 from depthaware import DaGAN, animate, read_image, read_video
 from depthaware.cli.main import main
 from depthaware.export import exporter as exporting
-from depthaware.export.graphs import Graph
+from depthaware.export.graphs import Graph, trace
 from depthaware.export.quantization import quantize_export
 from depthaware.export.runtimes import ExportedDaGAN, follow, read_facts
-from depthaware.keypoints import Keypoints
 from depthaware.media.image import fit_square
 
 MEDIA = Path(depthaware.__file__).parent / "assets"
@@ -99,9 +98,14 @@ sessions = {
 }
 def run(name, **inputs):
     return dict(zip([o.name for o in sessions[name].get_outputs()], sessions[name].run(None, inputs)))
-source = {"source_image": np.load(source)}
-source |= run("source_encoder", **source)
-np.save(out, run("driver", **source, **run("detector", driving_image=np.load(driving)))["prediction"])
+def taken(name, arrays):
+    return {i.name: arrays[i.name] for i in sessions[name].get_inputs()}
+def detect(role, image):
+    return {f"{role}_{name}": array for name, array in run("detector", image=image).items()}
+source = {"source_image": np.load(source)} | detect("source", np.load(source))
+source |= run("source_encoder", **taken("source_encoder", source))
+everything = source | detect("driving", np.load(driving))
+np.save(out, run("driver", **taken("driver", everything))["prediction"])
 """
 
 
@@ -199,9 +203,13 @@ def test_a_missing_package_is_named_with_its_extra(package, faces, tmp_path, mon
         exporting.export(build(), tmp_path / "new", *faces)
 
 
-def test_key_points_without_jacobians_have_no_input_for_them():
-    from depthaware.export.graphs import named_tensors
-
-    both = Keypoints(torch.zeros(1), torch.ones(1))
-    assert list(named_tensors(both, "kp_")) == ["kp_value", "kp_jacobian"]
-    assert list(named_tensors(Keypoints(torch.zeros(1)), "kp_")) == ["kp_value"]
+@pytest.mark.parametrize(
+    "options, holder",
+    [({}, "detector"), (PRINTED, "detector"), ({"keypoint_input": "rgb"}, "source_encoder"), (OTHER, None)],
+)
+def test_one_graph_has_the_depth_network_and_inputs_are_those_that_the_model_has(options, holder):
+    graphs = trace(build(**options), 64)
+    holders = [name for name, graph in graphs.items() if any("depth_net" in key for key in graph.program.state_dict)]
+    assert holders == ([holder] if holder else [])
+    jacobians = [name for graph in graphs.values() for name in graph.inputs if name.endswith("_jacobian")]
+    assert jacobians == ([] if options is PRINTED else ["source_kp_jacobian", "driving_kp_jacobian"])

@@ -1,58 +1,92 @@
 """The three graphs that a DaGAN is exported as, traced with a free number of driving frames."""
 
 import copy
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..attention import CrossModalAttention
 from ..dagan import DaGAN, SourceEncoding
-from ..inference.optimization import OptimizedDaGAN, fold_batch_norms
+from ..generator import SourceFeatures
+from ..inference.optimization import OptimizedDaGAN, fold_batch_norms, use_phases
 from ..keypoints import Keypoints
-
-_Tuple = TypeVar("_Tuple", bound=tuple)
-
-
-class SourceEncoder(nn.Module):
-    """Source image (1, 3, H, W) -> tensors of its encoding, inputs of `Driver`."""
-
-    def __init__(self, model: DaGAN) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, source_image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(named_tensors(beside_image(self.model.encode_source(source_image))).values())
 
 
 class Detector(nn.Module):
-    """Images (B, 3, H, W) -> value and jacobian of their key points."""
+    """Images (B, 3, H, W) -> value and jacobian of their key points, and the disparity if `SourceEncoder` takes it."""
 
     def __init__(self, model: DaGAN) -> None:
         super().__init__()
-        self.model = model
+        self.model = _without(model, "dense_motion", "generator")
+        self.outputs = ["kp_value", *["kp_jacobian"] * has_jacobian(model), *["disparity"] * shares_disparity(model)]
 
-    def forward(self, driving_image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(named_tensors(self.model.detect_keypoints(driving_image)).values())
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        if "disparity" not in self.outputs:
+            return _tensors(self.model.detect_keypoints(image))
+        keypoints, disparity = self.model.detect(image)
+        assert disparity is not None
+        return *_tensors(keypoints), disparity
+
+
+class SourceEncoder(nn.Module):
+    """Source image (1, 3, H, W), and its disparity if the detector computes it -> what else `Driver` takes of it."""
+
+    def __init__(self, model: DaGAN) -> None:
+        super().__init__()
+        unused = [
+            "kp_detector",
+            "dense_motion.hourglass",
+            "generator.decoder",
+            *["depth_net"] * shares_disparity(model),
+        ]
+        self.model = _without(model, *unused)
+        self.outputs = ["small", "appearance", *["queries"] * (model.generator.depth_encoder is not None)]
+
+    def forward(self, source_image: Tensor, source_disparity: Tensor | None = None) -> tuple[Tensor, ...]:
+        model = self.model
+        if model.generator.depth_encoder is not None and source_disparity is None:
+            assert model.depth_net is not None
+            (source_disparity,) = model.depth_net(source_image, num_scales=1)
+        small = model.dense_motion.down(source_image)
+        appearance, depth = model.generator.encode(source_image, source_disparity)
+        if depth is None:
+            return small, appearance
+        assert isinstance(model.generator.attention, CrossModalAttention)
+        return small, appearance, model.generator.attention.queries(depth)
 
 
 class Driver(nn.Module):
-    """Source image, its encoding (batch 1) and B sets of driving key points -> frames (B, 3, H, W).
+    """Source image, outputs of `SourceEncoder`, key points of the source and of B frames -> frames (B, 3, H, W)."""
 
-    Args:
-        model: the one whose `drive` it computes.
-        source: any encoding, as the structure of the inputs.
-    """
+    outputs = ("prediction",)
 
-    def __init__(self, model: DaGAN, source: SourceEncoding) -> None:
+    def __init__(self, model: DaGAN) -> None:
         super().__init__()
-        self.model = model
-        self.structure = beside_image(source)
+        encoders = ("generator.appearance_encoder", "generator.depth_encoder")
+        self.model = _without(model, "depth_net", "kp_detector", *encoders)
+        self.has_jacobian, self.has_queries = has_jacobian(model), model.generator.depth_encoder is not None
+        if self.has_queries:
+            self.model.generator.attention = _FromQueries(self.model.generator.attention)  # type: ignore[assignment, arg-type]
 
-    def forward(self, source_image: Tensor, *others: Tensor) -> Tensor:
-        rest = iter(others)
-        source = _refill(self.structure, rest)._replace(image=source_image)
-        return self.model.drive(source, Keypoints(*rest))
+    def forward(self, source_image: Tensor, small: Tensor, appearance: Tensor, *others: Tensor) -> Tensor:
+        queries = others[0] if self.has_queries else None
+        keypoints = others[self.has_queries :]
+        count = 1 + self.has_jacobian
+        kp_source, kp_driving = Keypoints(*keypoints[:count]), Keypoints(*keypoints[count:])
+        features = SourceFeatures(appearance, queries)
+        return self.model.drive(SourceEncoding(source_image, small, None, kp_source, features), kp_driving)
+
+
+class _FromQueries(nn.Module):
+    """The attention of a generator whose "depth feature" is the queries already."""
+
+    def __init__(self, attention: CrossModalAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, queries: Tensor, feature: Tensor) -> Tensor:
+        return self.attention.attend_from(queries, feature)
 
 
 class Graph(NamedTuple):
@@ -64,7 +98,7 @@ class Graph(NamedTuple):
 
 
 def trace(model: DaGAN, size: int) -> dict[str, Graph]:
-    """Trace the graphs `source_encoder`, `detector` and `driver`.
+    """Trace the graphs `detector`, `source_encoder` and `driver`.
 
     Args:
         model: on the CPU; it stays as it is.
@@ -74,46 +108,48 @@ def trace(model: DaGAN, size: int) -> dict[str, Graph]:
         raise ValueError("model: is optimized for PyTorch, expected the one that it was made from")
     model = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norms(model)
+    use_phases(model)
     images = torch.rand(3, 3, size, size)  # tracing with a batch of 1 would specialize it
-    source, keypoints = model.encode_source(images[:1]), model.detect_keypoints(images)
-    encoding, kp_driving = named_tensors(beside_image(source)), named_tensors(keypoints, "kp_driving_")
-    sources, driving = {"source_image": images[:1]}, {"driving_image": images}
+    detector, encoder, driver = Detector(model), SourceEncoder(model), Driver(model)
+    found = dict(zip(detector.outputs, detector(images), strict=True))
+    source = {"source_image": images[:1]}
+    shared = {f"source_{name}": x[:1] for name, x in found.items()}
+    disparity = {name: shared.pop(name) for name in list(shared) if name == "source_disparity"}
+    encoding = dict(zip(encoder.outputs, encoder(**source, **disparity), strict=True))
+    driving = {f"driving_{name}": x for name, x in found.items() if name != "disparity"}
     return {
-        "source_encoder": _trace(SourceEncoder(model), sources, {}, list(encoding)),
-        "detector": _trace(Detector(model), {}, driving, list(kp_driving)),
-        "driver": _trace(Driver(model, source), sources | encoding, kp_driving, ["prediction"]),
+        "detector": _trace(detector, {}, {"image": images}),
+        "source_encoder": _trace(encoder, source | disparity, {}),
+        "driver": _trace(driver, source | encoding | shared, driving),
     }
 
 
-def _trace(module: nn.Module, fixed: dict[str, Tensor], free: dict[str, Tensor], outputs: list[str]) -> Graph:
+def _trace(module: Detector | SourceEncoder | Driver, fixed: dict[str, Tensor], free: dict[str, Tensor]) -> Graph:
     batch = {0: torch.export.Dim("batch")}
     shapes: Any = (*(None for _ in fixed), *(batch for _ in free))
     if isinstance(module, Driver):  # its *others count as one input
-        shapes = (shapes[0], shapes[1:])
+        shapes = (*shapes[:3], shapes[3:])
     program = torch.export.export(module.eval(), (*fixed.values(), *free.values()), dynamic_shapes=shapes, strict=False)
-    return Graph(program, [*fixed, *free], outputs)
+    return Graph(program, [*fixed, *free], list(module.outputs))
 
 
-def beside_image(source: SourceEncoding) -> SourceEncoding:
-    """Source encoding without the image, which is an input of its own, and the disparity, unused after encoding."""
-    return source._replace(image=None, disparity=None)  # type: ignore[arg-type]
+def _without(model: DaGAN, *unused: str) -> DaGAN:
+    part = copy.deepcopy(model)
+    for name in unused:
+        owner, _, child = name.rpartition(".")
+        setattr(part.get_submodule(owner), child, None)
+    return part
 
 
-def named_tensors(value: Any, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors in nested named tuples, by joined field names; None is left out."""
-    found: dict[str, Tensor] = {}
-    for name, item in zip(value._fields, value, strict=True):
-        if isinstance(item, Tensor):
-            found[prefix + name] = item
-        elif item is not None:
-            found |= named_tensors(item, f"{prefix}{name}_")
-    return found
+def has_jacobian(model: DaGAN) -> bool:
+    """Whether key points have local frames."""
+    return model.kp_detector.jacobian is not None
 
 
-def _refill(structure: _Tuple, tensors: Iterator[Tensor]) -> _Tuple:
-    def refill(item: Any) -> Any:
-        if isinstance(item, Tensor):
-            return next(tensors)
-        return None if item is None else _refill(item, tensors)
+def shares_disparity(model: DaGAN) -> bool:
+    """Whether detector and source encoder need the disparity; then the depth network is part of the detector alone."""
+    return model.kp_detector.input != "rgb" and model.generator.depth_encoder is not None
 
-    return type(structure)(*map(refill, structure))
+
+def _tensors(keypoints: Keypoints) -> tuple[Tensor, ...]:
+    return tuple(x for x in keypoints if x is not None)

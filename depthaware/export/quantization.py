@@ -12,12 +12,18 @@ from .runtimes import ExportedDaGAN, follow, read_facts, relative
 LEAST_PSNR = 35.0
 # By weight name. Key points and attention stay in float32, since their errors move or mix whole regions, and so do the
 # last convolutions of each network, since their quantization steps are visible.
-_NETWORKS = ("depth_net.", "dense_motion.hourglass.", "generator.decoder.")
-_LAST = (".head.", ".heads.", ".final.", ".conv_img.")
+_NETWORKS = (
+    "depth_net.",
+    "dense_motion.hourglass.",
+    "generator.appearance_encoder.",
+    "generator.depth_encoder.",
+    "generator.decoder.",
+)
+_LAST = (".head.", ".end.", ".final.", ".conv_img.")
 
 
 def quantize_export(folder: Path, source_image: Tensor, driving_images: Tensor) -> float:
-    """Quantize `detector` and `driver` of an export in place.
+    """Quantize the graphs of an export in place.
 
     Args:
         folder: with an export in the format "onnx", in float32.
@@ -37,9 +43,10 @@ def quantize_export(folder: Path, source_image: Tensor, driving_images: Tensor) 
     source = exported.encode_source(source_image)
     moved = relative(source.keypoints, exported.detect_keypoints(calibration_images))
     images = [(image,) for image in calibration_images.split(1)]
-    fixed = (source_image, *source.encoding)
+    sources = [exported.encoder_inputs(image) for image in (source_image, *calibration_images.split(1))]
+    fixed = (source_image, *source.encoding, *(x for x in source.keypoints if x is not None))
     frames = [(*fixed, *kp) for kp in zip(*(x.split(1) for x in moved if x is not None), strict=True)]
-    for name, calibration in (("detector", images), ("driver", frames)):
+    for name, calibration in (("detector", images), ("source_encoder", sources), ("driver", frames)):
         graph = read_facts(folder)["graphs"][name]
         quantize(folder / graph["file"], graph["inputs"], calibration)
     after, *_ = follow(ExportedDaGAN(folder), source_image, held_out)

@@ -22,7 +22,7 @@ class ExportedSource(NamedTuple):
     Attributes:
         image: (1, 3, H, W).
         keypoints: of the image.
-        encoding: all outputs of the graph `source_encoder`, which `driver` takes.
+        encoding: outputs of the graph `source_encoder`.
     """
 
     image: Tensor
@@ -51,23 +51,30 @@ class ExportedDaGAN:
         self.config: dict[str, Any] = facts["config"]
         graphs = {name: open_graph(folder / graph["file"], graph) for name, graph in facts["graphs"].items()}
         self._encode, self._detect, self._drive = (graphs[name] for name in ("source_encoder", "detector", "driver"))
-        names = facts["graphs"]["source_encoder"]["outputs"]
-        self._keypoints = [index for index, name in enumerate(names) if name.startswith("keypoints_")]
+        self._points = sum(name.startswith("kp_") for name in facts["graphs"]["detector"]["outputs"])
+        if not self._points:
+            raise ValueError(f"{folder}: was exported by an earlier version of depthaware, expected a new export")
 
     def encode_source(self, source_image: Tensor) -> ExportedSource:
         """Encode a source (1, 3, H, W) in [0, 1], once for all its frames."""
-        encoding = self._encode(source_image)
-        return ExportedSource(source_image, Keypoints(*(encoding[i] for i in self._keypoints)), tuple(encoding))
+        found = self._detect(source_image)
+        encoding = self._encode(source_image, *found[self._points :])
+        return ExportedSource(source_image, Keypoints(*found[: self._points]), tuple(encoding))
+
+    def encoder_inputs(self, source_image: Tensor) -> tuple[Tensor, ...]:
+        """What the graph `source_encoder` takes: the image, and its disparity if the detector computes it."""
+        return source_image, *self._detect(source_image)[self._points :]
 
     def detect_keypoints(self, image: Tensor) -> Keypoints:
         """Key points of images (B, 3, H, W) in [0, 1]."""
-        return Keypoints(*self._detect(image))
+        return Keypoints(*self._detect(image)[: self._points])
 
     def drive(self, source: ExportedSource, kp_driving: Keypoints, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Frames (B, 3, H, W) in [0, 1] of one source under B sets of driving key points."""
         if dtype != torch.float32:
             raise ValueError(f"dtype: an exported model has its own, expected float32, got {dtype}")
-        return self._drive(source.image, *source.encoding, *(x for x in kp_driving if x is not None))[0]
+        keypoints = (x for x in (*source.keypoints, *kp_driving) if x is not None)
+        return self._drive(source.image, *source.encoding, *keypoints)[0]
 
 
 def follow(model: Any, source_image: Tensor, driving_images: Tensor) -> list[Tensor]:

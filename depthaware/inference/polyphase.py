@@ -33,6 +33,8 @@ class UpsampledConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, O, 2h, 2w)."""
         staggered = self.staggered(x)
+        if torch.compiler.is_exporting():  # in graphs, slices are written by slow scattering
+            return _interleave(staggered)
         batch, channels, height, width = len(x), staggered.shape[1] // 4, *x.shape[-2:]
         layout = torch.channels_last if staggered.stride(1) == 1 else torch.contiguous_format
         size = batch, channels, 2 * height, 2 * width
@@ -63,6 +65,8 @@ class PhaseConv(nn.Module):
 
     def forward(self, phases: Tensor) -> Tensor:
         """Staggered phases (B, 4·C, h + 1, w + 1), whose padding is overwritten, -> (B, O, 2h, 2w)."""
+        if torch.compiler.is_exporting():
+            return F.pixel_shuffle(self.conv(_repeat_edges(phases) if self.reflect else _zero_padding(phases)), 2)
         for a, b, phase in _phases(phases):
             # Reflection maps positions beyond the first or last row to its neighbor: in that phase, the next row.
             phase[:, :, -1 + a] = phase[:, :, -2 + 3 * a] if self.reflect else 0
@@ -73,6 +77,27 @@ class PhaseConv(nn.Module):
 def _phases(staggered: Tensor) -> Iterator[tuple[int, int, Tensor]]:
     for index, phase in enumerate(staggered.chunk(4, dim=1)):
         yield index // 2, index % 2, phase
+
+
+def _interleave(staggered: Tensor) -> Tensor:
+    """The map of staggered phases; row 2i + 1 - a of the shuffled one is row i of phase a, with one more around it."""
+    reverse = staggered.unflatten(1, (4, -1)).flip(1).transpose(1, 2).flatten(1, 2)
+    return F.pixel_shuffle(reverse, 2)[..., 1:-1, 1:-1]
+
+
+def _repeat_edges(phases: Tensor) -> Tensor:
+    """Staggered phases whose padding is the row or column next to it."""
+    height, width = (size - 1 for size in phases.shape[-2:])
+    inner = [(a, b, phase[:, :, a : a + height, b : b + width]) for a, b, phase in _phases(phases)]
+    return torch.cat([F.pad(phase, (b, 1 - b, a, 1 - a), mode="replicate") for a, b, phase in inner], dim=1)
+
+
+def _zero_padding(phases: Tensor) -> Tensor:
+    """Staggered phases whose padding is zero."""
+    rows, columns = (torch.arange(size, device=phases.device) for size in phases.shape[-2:])
+    mask = [(row < row[-1], row > 0) for row in (rows, columns)]  # by phase: the even one's last, the odd one's first
+    inside = torch.stack([a[:, None] & b for a in mask[0] for b in mask[1]])[:, None]
+    return (phases.unflatten(1, (4, -1)) * inside.to(phases.dtype)).flatten(1, 2)
 
 
 def _between_phases(weight: Tensor, *, staggered_input: bool) -> Tensor:
