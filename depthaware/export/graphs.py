@@ -18,7 +18,7 @@ class Detector(nn.Module):
 
     def __init__(self, model: DaGAN) -> None:
         super().__init__()
-        self.model = _without(model, "dense_motion", "generator")
+        self.model = _without(model, "dense_motion", "generator", *["depth_net"] * (model.kp_detector.input == "rgb"))
         self.outputs = ["kp_value", *["kp_jacobian"] * has_jacobian(model), *["disparity"] * shares_disparity(model)]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

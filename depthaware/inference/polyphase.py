@@ -82,7 +82,7 @@ def _phases(staggered: Tensor) -> Iterator[tuple[int, int, Tensor]]:
 def _interleave(staggered: Tensor) -> Tensor:
     """The map of staggered phases; row 2i + 1 - a of the shuffled one is row i of phase a, with one more around it."""
     reverse = staggered.unflatten(1, (4, -1)).flip(1).transpose(1, 2).flatten(1, 2)
-    return F.pixel_shuffle(reverse, 2)[..., 1:-1, 1:-1]
+    return F.pixel_shuffle(reverse, 2)[..., 1:-1, 1:-1].clone()  # not a view, into which a layer might write
 
 
 def _repeat_edges(phases: Tensor) -> Tensor:
