@@ -15,7 +15,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
     parser.add_argument("--output", metavar="FOLDER", required=True, help="for `animate --backend onnxruntime`")
-    parser.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="(default: %(default)s)")
+    parser.add_argument("--format", choices=["onnx", "torch", "web"], default="onnx", help="(default: %(default)s)")
+    runtime = "with --format web: node_modules/onnxruntime-web, of `npm install onnxruntime-web`"
+    parser.add_argument("--runtime", metavar="FOLDER", help=runtime)
     size = "side of the images in pixels (default: that of the weights' training)"
     parser.add_argument("--size", type=int, metavar="N", help=size)
     parser.add_argument("--int8", action="store_true", help="quantize for the CPU; onnx only")
@@ -29,6 +31,10 @@ def check(args: Namespace) -> None:
         raise ValueError(f"--size: expected a number of pixels, got {args.size}")
     if args.int8 and args.format == "torch":
         raise ValueError("format: expected onnx or, unless int8, torch, got 'torch'")
+    if args.format == "web":
+        from ..export.site import check_runtime
+
+        check_runtime(args.runtime)
     if Path(args.output).is_file():
         raise ValueError(f"output {args.output!r}: is a file, expected a folder")
     check_video(args.calibrate)
@@ -43,6 +49,7 @@ def run(args: Namespace) -> str:
 
     from ..dagan import DaGAN
     from ..export.exporter import export
+    from ..export.site import export_site
     from ..media.image import fit_square, read_image
     from ..media.video import read_video
 
@@ -52,4 +59,6 @@ def run(args: Namespace) -> str:
     step = max(video.frames // _FRAMES, 1)
     driving = [fit_square(frame.image, size) for frame in islice(video, 0, _FRAMES * step, step)]
     source = fit_square(read_image(str(_MEDIA / "portrait.png")), size)
+    if args.format == "web":
+        return str(export_site(model, args.output, args.runtime, source, torch.cat(driving)))
     return str(export(model, args.output, source, torch.cat(driving), format=args.format, int8=args.int8))

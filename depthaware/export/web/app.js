@@ -18,8 +18,8 @@ async function isolate() {
 }
 
 async function load() {
-  ort = await import("./runtime/ort.mjs");
-  ort.env.wasm.wasmPaths = new URL("runtime/", location.href).href;
+  ort = await import("./ort.wasm.min.mjs");
+  ort.env.wasm.wasmPaths = new URL(".", location.href).href;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
   const answer = await fetch("export.json");
   if (!answer.ok) throw new Error("export.json");
