@@ -22,7 +22,7 @@ def check_runtime(folder: str | Path | None) -> Path:
     for name in RUNTIME:
         if not (dist / name).is_file():
             raise ValueError(
-                f"--runtime {str(folder)!r}: expected the folder onnxruntime-web of npm, found no dist/{name}"
+                f"--runtime {str(folder)!r}: expected npm's onnxruntime-web, found no dist/{name}"
             )
     return dist
 
