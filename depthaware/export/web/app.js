@@ -1,0 +1,158 @@
+// The page: asks for photo and camera, lets the engine work, shows frames and says what is wrong.
+const element = (id) => document.getElementById(id);
+const say = (text) => { element("status").textContent = text; };
+const settings = new URLSearchParams(location.search); // ?backend=wasm or webgpu, else the faster one
+const CONSTRAINTS = { video: { width: 640, height: 480, facingMode: "user" } };
+const FACE = "Please choose one that shows a face from the front, large and well lit.";
+const REFUSALS = {
+  NotAllowedError: "The camera was not allowed. Please allow it for this page in the settings of the browser, then start it again.",
+  NotFoundError: "No camera was found. Please connect one, then start it again.",
+  NotReadableError: "The camera is in use. Please close the other program that shows it, then start it again.",
+};
+let engine, info, running = false, ready = false;
+
+function makeEngine() {
+  const worker = new Worker("engine.js", { type: "module" }), waiting = new Map();
+  let count = 0;
+  worker.onmessage = ({ data: { id, value, error, missing } }) => {
+    const { resolve, reject } = waiting.get(id);
+    waiting.delete(id);
+    if (error === undefined) resolve(value);
+    else reject(Object.assign(new Error(error), { missing }));
+  };
+  worker.onerror = (event) => { for (const { reject } of waiting.values()) reject(new Error(event.message ?? "engine.js")); };
+  return (task, values = [], transfer = []) => new Promise((resolve, reject) => {
+    waiting.set(++count, { resolve, reject });
+    worker.postMessage({ id: count, task, values }, transfer);
+  });
+}
+
+// A service worker keeps the files for use offline, and gives the headers for threads to hosts that send none.
+async function prepare() {
+  if (!navigator.serviceWorker) return;
+  try {
+    await navigator.serviceWorker.register("offline.js");
+    await navigator.serviceWorker.ready;
+  } catch (error) {
+    return console.warn(error); // then without a copy for offline use
+  }
+  if (!navigator.serviceWorker.controller) {
+    const claimed = new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve));
+    await Promise.race([claimed, new Promise((resolve) => setTimeout(resolve, 2000))]);
+  }
+  if (!self.crossOriginIsolated && !sessionStorage.reloaded) {
+    sessionStorage.reloaded = "yes"; // once: the headers come with the page itself
+    location.reload();
+    await new Promise(() => {});
+  }
+}
+
+function show(pixels, id) {
+  const canvas = element(id), side = Math.sqrt(pixels.length / 4);
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+  canvas.getContext("2d").putImageData(new ImageData(pixels, side, side), 0, 0);
+}
+
+async function choose(file, name) {
+  let image;
+  try {
+    image = await createImageBitmap(file);
+  } catch {
+    return say(`${name} is no photo that this browser can show. Please choose a JPEG or PNG file.`);
+  }
+  if (!running) say("Looking for the face …");
+  const pixels = await engine("photo", [image], [image]);
+  if (!pixels) return say(`No face was found in ${name}. ${FACE}`);
+  ready = true;
+  show(pixels, "source");
+  show(pixels, "result");
+  element("camera").disabled = running;
+  if (!running) say("Now start the camera, and look straight ahead.");
+}
+
+async function start() {
+  element("camera").disabled = true;
+  const video = element("video");
+  try {
+    if (!navigator.mediaDevices) throw new DOMException("", "NotAllowedError");
+    video.srcObject = await navigator.mediaDevices.getUserMedia(CONSTRAINTS);
+    await video.play();
+    running = true;
+    element("rest").disabled = false;
+    await follow(video);
+    say("The camera has stopped. Start it again to go on.");
+  } catch (error) {
+    console.warn(error);
+    say(REFUSALS[error.name] ?? problem(error));
+  }
+  running = false;
+  video.srcObject?.getTracks().forEach((track) => track.stop());
+  element("rest").disabled = true;
+  element("camera").disabled = false;
+}
+
+async function follow(video) {
+  const [track] = video.srcObject.getVideoTracks(), times = [];
+  while (track.readyState === "live") {
+    const image = await createImageBitmap(video);
+    const { width, height } = image;
+    const made = await engine("frame", [image, true], [image]);
+    outline(made?.crop, width, height);
+    if (!made) {
+      times.length = 0;
+      say("No face is seen by the camera. Please move into the middle, into better light.");
+    } else {
+      show(made.pixels, "result");
+      times.push(performance.now());
+      if (times.length > 10) times.shift();
+      document.body.dataset.frames = Number(document.body.dataset.frames ?? 0) + 1;
+      if (times.length === 10) report(9000 / (times[9] - times[0]));
+    }
+    await new Promise((resolve) => setTimeout(resolve)); // lets clicks in, and goes on in the background
+  }
+}
+
+function report(rate) {
+  document.body.dataset.rate = rate.toFixed(1);
+  const where = info.backend === "webgpu" ? "on the GPU" : `on the CPU, ${info.threads} thread${info.threads > 1 ? "s" : ""}`;
+  say(`${rate.toFixed(0)} frames per second, ${where}`);
+}
+
+// The square that the model sees, over the mirrored view of the camera.
+function outline(crop, width, height) {
+  const { style } = element("square");
+  style.display = crop ? "block" : "none";
+  if (!crop) return;
+  style.left = `${(100 * (crop.x + 0.5 - crop.side / 2)) / width}%`;
+  style.top = `${(100 * (crop.y + 0.5 - crop.side / 2)) / height}%`;
+  style.width = `${(100 * crop.side) / width}%`;
+  style.rotate = `${crop.angle}rad`;
+}
+
+function problem(error) {
+  return error.missing
+    ? `A part of this page is missing (${error.message}). Please reload the page; if that does not help, tell whoever runs it.`
+    : `Something went wrong (${error.message}). Please reload the page.`;
+}
+
+element("photo").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // the same file may be chosen again
+  if (file) choose(file, file.name).catch((error) => say(problem(error)));
+});
+element("camera").addEventListener("click", start);
+element("rest").addEventListener("click", () => engine("restart"));
+
+try {
+  await prepare();
+  engine = makeEngine();
+  info = await engine("load", [settings.get("backend")]);
+  Object.assign(document.body.dataset, { backend: info.backend, threads: info.threads, opened: info.opened.toFixed(0) });
+  element("photo").disabled = false;
+  const example = await fetch("portrait.png");
+  if (example.ok && !ready) await choose(await example.blob(), "The example");
+  document.body.dataset.ready = "yes";
+} catch (error) {
+  console.error(error);
+  say(problem(error));
+}
