@@ -9,7 +9,7 @@ const REFUSALS = {
   NotFoundError: "No camera was found. Please connect one, then start it again.",
   NotReadableError: "The camera is in use. Please close the other program that shows it, then start it again.",
 };
-let engine, info, running = false, ready = false;
+let eye, hand, info, running = false, ready = false; // two engines: one looks at the next image while the other draws
 
 function makeEngine() {
   const worker = new Worker("engine.js", { type: "module" }), waiting = new Map();
@@ -61,11 +61,12 @@ async function choose(file, name) {
     return say(`${name} is no photo that this browser can show. Please choose a JPEG or PNG file.`);
   }
   if (!running) say("Looking for the face …");
-  const pixels = await engine("photo", [image], [image]);
-  if (!pixels) return say(`No face was found in ${name}. ${FACE}`);
+  const found = await eye("photo", [image], [image]);
+  if (!found) return say(`No face was found in ${name}. ${FACE}`);
+  await hand("take", [found.source]);
   ready = true;
-  show(pixels, "source");
-  show(pixels, "result");
+  show(found.pixels, "source");
+  show(found.pixels, "result");
   element("camera").disabled = running;
   if (!running) say("Now start the camera, and look straight ahead.");
 }
@@ -93,23 +94,28 @@ async function start() {
 
 async function follow(video) {
   const [track] = video.srcObject.getVideoTracks(), times = [];
+  let drawing = Promise.resolve(), last = -1;
   while (track.readyState === "live") {
-    const image = await createImageBitmap(video);
-    const { width, height } = image;
-    const made = await engine("frame", [image, true], [image]);
-    outline(made?.crop, width, height);
-    if (!made) {
+    if (video.currentTime === last) await new Promise((resolve) => setTimeout(resolve, 5)); // no new image yet
+    last = video.currentTime;
+    const image = self.VideoFrame ? new VideoFrame(video) : await createImageBitmap(video);
+    const seen = await eye("look", [image, true], [image]);
+    outline(seen);
+    await drawing;
+    if (!seen) {
       times.length = 0;
       say("No face is seen by the camera. Please move into the middle, into better light.");
-    } else {
-      show(made.pixels, "result");
+      continue;
+    }
+    drawing = hand("draw", [seen.moved]).then((pixels) => {
+      show(pixels, "result");
       times.push(performance.now());
       if (times.length > 10) times.shift();
       document.body.dataset.frames = Number(document.body.dataset.frames ?? 0) + 1;
       if (times.length === 10) report(9000 / (times[9] - times[0]));
-    }
-    await new Promise((resolve) => setTimeout(resolve)); // lets clicks in, and goes on in the background
+    });
   }
+  await drawing;
 }
 
 function report(rate) {
@@ -119,10 +125,11 @@ function report(rate) {
 }
 
 // The square that the model sees, over the mirrored view of the camera.
-function outline(crop, width, height) {
+function outline(seen) {
   const { style } = element("square");
-  style.display = crop ? "block" : "none";
-  if (!crop) return;
+  style.display = seen ? "block" : "none";
+  if (!seen) return;
+  const { crop, width, height } = seen;
   style.left = `${(100 * (crop.x + 0.5 - crop.side / 2)) / width}%`;
   style.top = `${(100 * (crop.y + 0.5 - crop.side / 2)) / height}%`;
   style.width = `${(100 * crop.side) / width}%`;
@@ -141,13 +148,16 @@ element("photo").addEventListener("change", ({ target }) => {
   if (file) choose(file, file.name).catch((error) => say(problem(error)));
 });
 element("camera").addEventListener("click", start);
-element("rest").addEventListener("click", () => engine("restart"));
+element("rest").addEventListener("click", () => eye("restart"));
 
 try {
   await prepare();
-  engine = makeEngine();
-  info = await engine("load", [settings.get("backend")]);
-  Object.assign(document.body.dataset, { backend: info.backend, threads: info.threads, opened: info.opened.toFixed(0) });
+  [eye, hand] = [makeEngine(), makeEngine()];
+  const cores = Math.min(navigator.hardwareConcurrency, 8), threads = self.crossOriginIsolated ? Math.max(1, cores >> 1) : 1;
+  const parts = [[eye, ["detector", "source_encoder"]], [hand, ["driver"]]];
+  const [backend] = await Promise.all(parts.map(([engine, names]) => engine("load", [names, threads, settings.get("backend")])));
+  info = { backend, threads: 2 * threads };
+  Object.assign(document.body.dataset, info);
   element("photo").disabled = false;
   const example = await fetch("portrait.png");
   if (example.ok && !ready) await choose(await example.blob(), "The example");

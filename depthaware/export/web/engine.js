@@ -8,49 +8,58 @@ let ort, facts, sessions, faces, source;
 let rest = { face: null, crop: null, keypoints: null }; // of the camera: the face last seen, its square, the first pose
 
 const tasks = {
-  // `backend`: "wasm", "webgpu", or whichever is there.
-  async load(backend) {
+  // Open some of the graphs. `backend`: "wasm", "webgpu", or whichever is there.
+  async load(names, threads, backend) {
     facts = await (await get("export.json")).json();
     if (backend === "webgpu" || (!backend && (await hasGpu()))) {
       try {
-        return await open("webgpu", ".gpu.onnx");
+        return await open(names, threads, "webgpu", ".gpu.onnx");
       } catch (error) {
         if (error instanceof Missing || backend) throw error;
         console.warn(error); // a GPU that cannot compute this
       }
     }
-    return open("wasm", ".onnx");
+    return open(names, threads, "wasm", ".onnx");
   },
 
+  // The square around the face of a photo, and what drawing needs of it; null without a face.
   async photo(bitmap) {
     const image = draw(bitmap, Math.min(1, MOST_PIXELS / Math.max(bitmap.width, bitmap.height)));
     const face = await faces.search(image.canvas);
     if (!face) return null;
     const angle = roll(face), crop = wholeImage(faceCrop(face, Math.abs(angle) < TILTED ? 0 : angle), image.canvas);
-    const planes = readSquare(bitmap, image, crop), found = await detect("source", planes);
-    const encoding = await run("source_encoder", { source_image: found.image, ...found.values });
-    source = { source_image: found.image, ...found.values, ...encoding };
+    const square = readSquare(image, crop), found = await detect("source", square);
+    source = { ...found, ...(await run("source_encoder", found)) };
     tasks.restart();
-    return toPixels(planes);
+    return { pixels: toPixels(square), source: Object.entries(source).map(([name, { data, dims }]) => [name, data, dims]) };
   },
 
-  // One frame of the camera: null without a face.
-  async frame(bitmap, mirror) {
-    const image = draw(bitmap, 1, mirror);
-    rest.face = await faces.follow(image.canvas, rest.face);
+  // The key points to which one image of the camera moves the photo; null without a face.
+  async look(image, mirror) {
+    const view = draw(image, 1, mirror);
+    image.close();
+    rest.face = await faces.follow(view.canvas, rest.face);
     if (!rest.face) return null;
     const angle = roll(rest.face);
     rest.crop = cover(rest.crop ?? faceCrop(rest.face, Math.abs(angle) < ASKEW ? 0 : angle), rest.face);
-    const crop = wholeImage(rest.crop, image.canvas);
-    const { values } = await detect("driving", readSquare(bitmap, image, crop, mirror));
-    rest.keypoints ??= values;
-    const moved = relativeMotion(source, values, rest.keypoints, ort.Tensor);
-    const { prediction } = await run("driver", { ...source, ...moved });
-    return { pixels: toPixels(await prediction.getData()), crop };
+    const { width, height } = view.canvas, crop = wholeImage(rest.crop, view.canvas);
+    const found = await detect("driving", readSquare(view, crop));
+    rest.keypoints ??= found;
+    return { moved: relativeMotion(source, found, rest.keypoints), crop, width, height };
   },
 
   restart() {
     rest = { face: null, crop: null, keypoints: null };
+  },
+
+  async take(tensors) {
+    source = Object.fromEntries(tensors.map(([name, data, dims]) => [name, tensor(data, dims)]));
+  },
+
+  async draw(moved) {
+    const keypoints = Object.fromEntries(moved.map(([name, data, dims]) => [name, tensor(data, dims)]));
+    const { prediction } = await run("driver", { ...source, ...keypoints });
+    return toPixels(prediction.data);
   },
 };
 
@@ -69,50 +78,51 @@ async function hasGpu() {
   return Boolean(adapter) && !adapter.info?.isFallbackAdapter; // one in software is slower than WebAssembly
 }
 
-async function open(backend, suffix) {
+async function open(names, threads, backend, suffix) {
   const runtime = `ort.${backend}.min.mjs`;
   ort = await import(`./${runtime}`).catch(() => { throw new Missing(runtime); });
   ort.env.wasm.wasmPaths = new URL(".", self.location.href).href;
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
-  const start = performance.now();
-  const names = Object.keys(facts.graphs);
-  const files = await Promise.all([bytes("face.onnx"), ...names.flatMap((name) => [bytes(name + suffix), bytes(`${name}.bin`)])]);
-  const loaded = performance.now();
-  sessions = { face: await ort.InferenceSession.create(files[0], { executionProviders: ["wasm"] }) };
-  for (const [i, name] of names.entries()) {
-    const [graph, data] = files.slice(1 + 2 * i);
-    const externalData = [{ path: `${name}.bin`, data }];
+  ort.env.wasm.numThreads = threads;
+  sessions = {};
+  for (const name of names) {
+    const graph = await bytes(name + suffix), externalData = [{ path: `${name}.bin`, data: await bytes(`${name}.bin`) }];
     sessions[name] = await ort.InferenceSession.create(graph, { executionProviders: [backend], externalData });
   }
-  const shape = [1, 3, 128, 128];
-  faces = new FaceFinder(async (colors) => (await sessions.face.run({ colors: new ort.Tensor("float32", colors, shape) })).candidates.data);
-  return { backend, size: facts.size, threads: ort.env.wasm.numThreads, fetched: loaded - start, opened: performance.now() - loaded };
+  if (names.includes("detector")) {
+    const session = await ort.InferenceSession.create(await bytes("face.onnx"), { executionProviders: ["wasm"] });
+    faces = new FaceFinder(async (colors, dims) => (await session.run({ colors: tensor(colors, dims) })).candidates.data);
+  }
+  return backend;
 }
+
+const tensor = (data, dims) => new ort.Tensor("float32", data, dims);
 
 function run(name, values) {
   return sessions[name].run(Object.fromEntries(facts.graphs[name].inputs.map((key) => [key, values[key]])));
 }
 
-async function detect(role, planes) {
-  const image = new ort.Tensor("float32", planes, [1, 3, facts.size, facts.size]), found = await run("detector", { image });
-  return { image, values: Object.fromEntries(Object.entries(found).map(([key, value]) => [`${role}_${key}`, value])) };
+async function detect(role, square) {
+  const image = tensor(square, [1, 3, facts.size, facts.size]), found = await run("detector", { image });
+  const values = Object.entries(found).map(([key, value]) => [`${role}_${key}`, value]);
+  return { [`${role}_image`]: image, ...Object.fromEntries(values) };
 }
 
 const canvases = [];
 
-function draw(bitmap, scale, mirror = false, slot = 0) {
+function draw(image, scale, mirror = false, slot = 0) {
   const canvas = (canvases[slot] ??= new OffscreenCanvas(1, 1));
-  const [width, height] = [bitmap.width, bitmap.height].map((length) => Math.max(1, Math.round(length * scale)));
+  const sides = [image.displayWidth ?? image.width, image.displayHeight ?? image.height]; // of a VideoFrame, or others
+  const [width, height] = sides.map((length) => Math.max(1, Math.round(length * scale)));
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   context.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
-  context.drawImage(bitmap, 0, 0, width, height);
+  context.drawImage(image, 0, 0, width, height);
   return context;
 }
 
 // The square of an image at the size of the model; a large one is reduced first, so that nothing flickers.
-function readSquare(bitmap, { canvas }, crop, mirror = false) {
+function readSquare({ canvas }, crop) {
   const scale = Math.min(1, facts.size / crop.side), small = scale < 0.75 ? draw(canvas, scale, false, 1) : canvas.getContext("2d");
   const ratio = small.canvas.width / canvas.width, move = (at) => (at + 0.5) * ratio - 0.5;
   const pixels = small.getImageData(0, 0, small.canvas.width, small.canvas.height);

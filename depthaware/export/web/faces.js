@@ -2,7 +2,7 @@
 const SIDE = 128, SCORE = 0.5, CLEAR = 0.7, SAME = 0.3;
 
 export class FaceFinder {
-  constructor(run) { // colors (1, 3, 128, 128) -> candidates, 17 numbers each
+  constructor(run) { // colors and their dimensions -> candidates, 17 numbers each
     this.run = run;
     this.canvas = new OffscreenCanvas(SIDE, SIDE);
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
@@ -48,7 +48,7 @@ export class FaceFinder {
     this.context.drawImage(image, left, top, side, side, 0, 0, SIDE, SIDE);
     const { data } = this.context.getImageData(0, 0, SIDE, SIDE), area = SIDE * SIDE, colors = new Float32Array(3 * area);
     for (let i = 0; i < area; i++) for (let c = 0; c < 3; c++) colors[c * area + i] = data[4 * i + c];
-    const found = await this.run(colors), step = side / SIDE, faces = [];
+    const found = await this.run(colors, [1, 3, SIDE, SIDE]), step = side / SIDE, faces = [];
     for (let i = 0; i < found.length; i += 17) {
       if (found[i] < score) continue;
       const pixels = Array.from(found.subarray(i + 1, i + 17), (value, k) => value * step + (k % 2 ? top : left) - 0.5);
