@@ -35,9 +35,7 @@ def check_runtime(folder: str | Path) -> Path:
     dist = Path(folder) / "dist"
     for name in RUNTIME:
         if not (dist / name).is_file():
-            raise ValueError(
-                f"--runtime {str(folder)!r}: expected npm's {NPM}, found no dist/{name}: run `npm install {NPM}`"
-            )
+            raise ValueError(f"runtime {str(folder)!r}: expected npm's {NPM} from 1.24 on, found no dist/{name}")
     return dist
 
 

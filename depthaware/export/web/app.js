@@ -78,6 +78,7 @@ async function start() {
     if (!navigator.mediaDevices) throw new DOMException("", "NotAllowedError");
     video.srcObject = await navigator.mediaDevices.getUserMedia(CONSTRAINTS);
     await video.play();
+    video.parentElement.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
     running = true;
     element("rest").disabled = false;
     await follow(video);
@@ -98,7 +99,7 @@ async function follow(video) {
   while (track.readyState === "live") {
     if (video.currentTime === last) await new Promise((resolve) => setTimeout(resolve, 5)); // no new image yet
     last = video.currentTime;
-    const image = self.VideoFrame ? new VideoFrame(video) : await createImageBitmap(video);
+    const image = await createImageBitmap(video);
     const seen = await eye("look", [image, true], [image]);
     outline(seen);
     await drawing;

@@ -31,7 +31,7 @@ const tasks = {
     const square = readSquare(image, crop), found = await detect("source", square);
     source = { ...found, ...(await run("source_encoder", found)) };
     tasks.restart();
-    return { pixels: toPixels(square), source: Object.entries(source).map(([name, { data, dims }]) => [name, data, dims]) };
+    return { pixels: toPixels(square), source: toList(source) };
   },
 
   // The key points to which one image of the camera moves the photo; null without a face.
@@ -45,20 +45,20 @@ const tasks = {
     const { width, height } = view.canvas, crop = wholeImage(rest.crop, view.canvas);
     const found = await detect("driving", readSquare(view, crop));
     rest.keypoints ??= found;
-    return { moved: relativeMotion(source, found, rest.keypoints), crop, width, height };
+    return { moved: toList(relativeMotion(source, found, rest.keypoints)), crop, width, height };
   },
 
   restart() {
     rest = { face: null, crop: null, keypoints: null };
   },
 
-  async take(tensors) {
-    source = Object.fromEntries(tensors.map(([name, data, dims]) => [name, tensor(data, dims)]));
+  // The photo to be drawn, as `photo` found it.
+  take(tensors) {
+    source = fromList(tensors);
   },
 
   async draw(moved) {
-    const keypoints = Object.fromEntries(moved.map(([name, data, dims]) => [name, tensor(data, dims)]));
-    const { prediction } = await run("driver", { ...source, ...keypoints });
+    const { prediction } = await run("driver", { ...source, ...fromList(moved) });
     return toPixels(prediction.data);
   },
 };
@@ -95,6 +95,9 @@ async function open(names, threads, backend, suffix) {
   return backend;
 }
 
+// Tensors as they travel between the workers.
+const toList = (tensors) => Object.entries(tensors).map(([name, { data, dims }]) => [name, data, dims]);
+const fromList = (list) => Object.fromEntries(list.map(([name, data, dims]) => [name, tensor(data, dims)]));
 const tensor = (data, dims) => new ort.Tensor("float32", data, dims);
 
 function run(name, values) {
@@ -111,8 +114,7 @@ const canvases = [];
 
 function draw(image, scale, mirror = false, slot = 0) {
   const canvas = (canvases[slot] ??= new OffscreenCanvas(1, 1));
-  const sides = [image.displayWidth ?? image.width, image.displayHeight ?? image.height]; // of a VideoFrame, or others
-  const [width, height] = sides.map((length) => Math.max(1, Math.round(length * scale)));
+  const [width, height] = [image.width, image.height].map((length) => Math.max(1, Math.round(length * scale)));
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";

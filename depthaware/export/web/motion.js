@@ -3,7 +3,7 @@ export function relativeMotion(source, driving, initial) {
   const points = [source.source_kp_value, driving.driving_kp_value, initial.driving_kp_value].map(({ data }) => data);
   const scale = Math.sqrt(Math.max(hullArea(points[0]), 1e-8) / Math.max(hullArea(points[2]), 1e-8));
   const value = points[0].map((x, i) => x + scale * (points[1][i] - points[2][i]));
-  const moved = [["driving_kp_value", value, driving.driving_kp_value.dims]];
+  const moved = { driving_kp_value: { data: value, dims: driving.driving_kp_value.dims } };
   if (!driving.driving_kp_jacobian) return moved;
   const [s, d, o] = [source.source_kp_jacobian, driving.driving_kp_jacobian, initial.driving_kp_jacobian].map(({ data }) => data);
   const jacobian = new Float32Array(d.length);
@@ -11,7 +11,7 @@ export function relativeMotion(source, driving, initial) {
     const [own, now, first] = [s, d, o].map((values) => values.subarray(i, i + 4));
     jacobian.set(product(product(now, inverse(first)), own), i);
   }
-  return [...moved, ["driving_kp_jacobian", jacobian, driving.driving_kp_jacobian.dims]];
+  return { ...moved, driving_kp_jacobian: { data: jacobian, dims: driving.driving_kp_jacobian.dims } };
 }
 
 const product = ([a, b, c, d], [e, f, g, h]) => [a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h];
