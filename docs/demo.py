@@ -1,4 +1,4 @@
-"""MkDocs hook: the folder demo, if `depthaware export --format web --output demo` has made it, becomes the live demo."""
+"""MkDocs hook: the folder demo becomes the live demo, if `depthaware export --format web --output demo` has made it."""
 
 import shutil
 from pathlib import Path

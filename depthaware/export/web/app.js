@@ -5,7 +5,9 @@ const settings = new URLSearchParams(location.search); // ?backend=wasm or webgp
 const CONSTRAINTS = { video: { width: 640, height: 480, facingMode: "user" } };
 const FACE = "Please choose one that shows a face from the front, large and well lit.";
 const REFUSALS = {
-  NotAllowedError: "The camera was not allowed. Please allow it for this page in the settings of the browser, then start it again.",
+  NotAllowedError:
+    "The camera was not allowed. Please allow it for this page in the settings of the browser, then start it again.",
+  SecurityError: "Browsers give the camera only to pages whose address begins with https. Please tell the owner of this page.",
   NotFoundError: "No camera was found. Please connect one, then start it again.",
   NotReadableError: "The camera is in use. Please close the other program that shows it, then start it again.",
 };
@@ -20,7 +22,10 @@ function makeEngine() {
     if (error === undefined) resolve(value);
     else reject(Object.assign(new Error(error), { missing }));
   };
-  worker.onerror = (event) => { for (const { reject } of waiting.values()) reject(new Error(event.message ?? "engine.js")); };
+  worker.onerror = ({ message }) => {
+    const error = Object.assign(new Error(message ?? "engine.js"), { missing: !message });
+    for (const { reject } of waiting.values()) reject(error);
+  };
   return (task, values = [], transfer = []) => new Promise((resolve, reject) => {
     waiting.set(++count, { resolve, reject });
     worker.postMessage({ id: count, task, values }, transfer);
@@ -75,7 +80,7 @@ async function start() {
   element("camera").disabled = true;
   const video = element("video");
   try {
-    if (!navigator.mediaDevices) throw new DOMException("", "NotAllowedError");
+    if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
     video.srcObject = await navigator.mediaDevices.getUserMedia(CONSTRAINTS);
     await video.play();
     video.parentElement.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
@@ -121,7 +126,7 @@ async function follow(video) {
 
 function report(rate) {
   document.body.dataset.rate = rate.toFixed(1);
-  const where = info.backend === "webgpu" ? "on the GPU" : `on the CPU, ${info.threads} thread${info.threads > 1 ? "s" : ""}`;
+  const where = info.backend === "webgpu" ? "on the GPU" : `on the CPU, ${info.threads} threads`;
   say(`${rate.toFixed(0)} frames per second, ${where}`);
 }
 
@@ -139,7 +144,7 @@ function outline(seen) {
 
 function problem(error) {
   return error.missing
-    ? `A part of this page is missing (${error.message}). Please reload the page; if that does not help, tell whoever runs it.`
+    ? `A part of this page is missing (${error.message}). Please reload it; if that does not help, tell its owner.`
     : `Something went wrong (${error.message}). Please reload the page.`;
 }
 
@@ -154,9 +159,12 @@ element("rest").addEventListener("click", () => eye("restart"));
 try {
   await prepare();
   [eye, hand] = [makeEngine(), makeEngine()];
-  const cores = Math.min(navigator.hardwareConcurrency, 8), threads = self.crossOriginIsolated ? Math.max(1, cores >> 1) : 1;
-  const parts = [[eye, ["detector", "source_encoder"]], [hand, ["driver"]]];
-  const [backend] = await Promise.all(parts.map(([engine, names]) => engine("load", [names, threads, settings.get("backend")])));
+  const cores = Math.min(navigator.hardwareConcurrency, 8);
+  const threads = self.crossOriginIsolated ? Math.max(1, cores >> 1) : 1, wanted = settings.get("backend");
+  const [backend] = await Promise.all([
+    eye("load", [["detector", "source_encoder"], threads, wanted]),
+    hand("load", [["driver"], threads, wanted]),
+  ]);
   info = { backend, threads: 2 * threads };
   Object.assign(document.body.dataset, info);
   element("photo").disabled = false;

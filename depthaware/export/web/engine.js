@@ -31,7 +31,7 @@ const tasks = {
     const square = readSquare(image, crop), found = await detect("source", square);
     source = { ...found, ...(await run("source_encoder", found)) };
     tasks.restart();
-    return { pixels: toPixels(square), source: toList(source) };
+    return { pixels: toPixels(square), source: toList(source), crop };
   },
 
   // The key points to which one image of the camera moves the photo; null without a face.
@@ -85,12 +85,13 @@ async function open(names, threads, backend, suffix) {
   ort.env.wasm.numThreads = threads;
   sessions = {};
   for (const name of names) {
-    const graph = await bytes(name + suffix), externalData = [{ path: `${name}.bin`, data: await bytes(`${name}.bin`) }];
+    const path = `${name}.bin`, [graph, data] = await Promise.all([bytes(name + suffix), bytes(path)]);
+    const externalData = [{ path, data }];
     sessions[name] = await ort.InferenceSession.create(graph, { executionProviders: [backend], externalData });
   }
   if (names.includes("detector")) {
     const session = await ort.InferenceSession.create(await bytes("face.onnx"), { executionProviders: ["wasm"] });
-    faces = new FaceFinder(async (colors, dims) => (await session.run({ colors: tensor(colors, dims) })).candidates.data);
+    faces = new FaceFinder(async (...colors) => (await session.run({ colors: tensor(...colors) })).candidates.data);
   }
   return backend;
 }
@@ -125,7 +126,8 @@ function draw(image, scale, mirror = false, slot = 0) {
 
 // The square of an image at the size of the model; a large one is reduced first, so that nothing flickers.
 function readSquare({ canvas }, crop) {
-  const scale = Math.min(1, facts.size / crop.side), small = scale < 0.75 ? draw(canvas, scale, false, 1) : canvas.getContext("2d");
+  const scale = Math.min(1, facts.size / crop.side);
+  const small = scale < 0.75 ? draw(canvas, scale, false, 1) : canvas.getContext("2d");
   const ratio = small.canvas.width / canvas.width, move = (at) => (at + 0.5) * ratio - 0.5;
   const pixels = small.getImageData(0, 0, small.canvas.width, small.canvas.height);
   return readCrop(pixels, { x: move(crop.x), y: move(crop.y), side: crop.side * ratio, angle: crop.angle }, facts.size);

@@ -46,7 +46,8 @@ export class FaceFinder {
   async look(image, { left, top, side }, score) {
     this.context.fillRect(0, 0, SIDE, SIDE); // black beyond the image
     this.context.drawImage(image, left, top, side, side, 0, 0, SIDE, SIDE);
-    const { data } = this.context.getImageData(0, 0, SIDE, SIDE), area = SIDE * SIDE, colors = new Float32Array(3 * area);
+    const { data } = this.context.getImageData(0, 0, SIDE, SIDE);
+    const area = SIDE * SIDE, colors = new Float32Array(3 * area);
     for (let i = 0; i < area; i++) for (let c = 0; c < 3; c++) colors[c * area + i] = data[4 * i + c];
     const found = await this.run(colors, [1, 3, SIDE, SIDE]), step = side / SIDE, faces = [];
     for (let i = 0; i < found.length; i += 17) {
@@ -78,7 +79,8 @@ function merge(faces) {
   while (rest.length) {
     const [best] = rest, same = rest.filter((face) => face === best || overlap(face.box, best.box) > SAME);
     const total = same.reduce((sum, face) => sum + face.score, 0);
-    const mean = (key) => best[key].map((_, i) => same.reduce((sum, face) => sum + face.score * face[key][i], 0) / total);
+    const weighted = (key, i) => same.reduce((sum, face) => sum + face.score * face[key][i], 0) / total;
+    const mean = (key) => best[key].map((_, i) => weighted(key, i));
     merged.push({ score: best.score, box: mean("box"), points: mean("points") });
     rest = rest.filter((face) => !same.includes(face));
   }

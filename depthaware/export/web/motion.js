@@ -5,10 +5,10 @@ export function relativeMotion(source, driving, initial) {
   const value = points[0].map((x, i) => x + scale * (points[1][i] - points[2][i]));
   const moved = { driving_kp_value: { data: value, dims: driving.driving_kp_value.dims } };
   if (!driving.driving_kp_jacobian) return moved;
-  const [s, d, o] = [source.source_kp_jacobian, driving.driving_kp_jacobian, initial.driving_kp_jacobian].map(({ data }) => data);
-  const jacobian = new Float32Array(d.length);
-  for (let i = 0; i < d.length; i += 4) {
-    const [own, now, first] = [s, d, o].map((values) => values.subarray(i, i + 4));
+  const frames = [source.source_kp_jacobian, driving.driving_kp_jacobian, initial.driving_kp_jacobian];
+  const jacobian = new Float32Array(frames[1].data.length);
+  for (let i = 0; i < jacobian.length; i += 4) {
+    const [own, now, first] = frames.map(({ data }) => data.subarray(i, i + 4));
     jacobian.set(product(product(now, inverse(first)), own), i);
   }
   return { ...moved, driving_kp_jacobian: { data: jacobian, dims: driving.driving_kp_jacobian.dims } };

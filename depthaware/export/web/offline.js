@@ -5,7 +5,8 @@ const PAGE = ["./", "app.js", "engine.js", "crop.js", "faces.js", "motion.js", "
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(PAGE.map((url) => new Request(url, { cache: "reload" })))));
+  const requests = PAGE.map((url) => new Request(url, { cache: "reload" }));
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(requests)));
 });
 
 self.addEventListener("activate", (event) => {
@@ -16,8 +17,8 @@ self.addEventListener("activate", (event) => {
 });
 
 self.addEventListener("fetch", (event) => {
-  const { request } = event;
-  if (request.method === "GET" && new URL(request.url).origin === self.location.origin) event.respondWith(answer(request));
+  const { request } = event, own = new URL(request.url).origin === self.location.origin;
+  if (own && request.method === "GET") event.respondWith(answer(request));
 });
 
 async function answer(request) {
