@@ -7,7 +7,8 @@ const FACE = "Please choose one that shows a face from the front, large and well
 const REFUSALS = {
   NotAllowedError:
     "The camera was not allowed. Please allow it for this page in the settings of the browser, then start it again.",
-  SecurityError: "Browsers give the camera only to pages whose address begins with https. Please tell the owner of this page.",
+  SecurityError:
+    "Browsers give the camera only to pages whose address begins with https. Please tell the owner of this page.",
   NotFoundError: "No camera was found. Please connect one, then start it again.",
   NotReadableError: "The camera is in use. Please close the other program that shows it, then start it again.",
 };
