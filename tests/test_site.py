@@ -254,11 +254,13 @@ def test_the_photo_moves_fast_enough_offline_too_and_nothing_is_sent(browser, si
         page.wait_for_timeout(700)
         seen.append(pixels(page))
         rates.append(float(page.evaluate("document.body.dataset.rate ?? 0")))
+    rate, best = np.median(rates[2:]), max(rates)  # without those of the start, when code is still being compiled
     with capsys.disabled():
-        print(f"\nfirst frame after {first:.1f} s, at best {max(rates):.1f} frames/s, {'quiet' if idle else 'loaded'}")
+        state = "quiet" if idle else "loaded"
+        print(f"\nfirst frame after {first:.1f} s, {rate:.1f} frames/s, at best {best:.1f}, {state}")
     moved = [np.abs(a.astype(int) - b).mean() for a, b in pairwise(seen)]
     assert max(moved) > 2 and seen[0].std() > 20
-    assert not idle or (max(rates) >= 10 and first <= 4)
+    assert not idle or (rate >= 10 and first <= 4)
     for width in (390, 1440):
         page.set_viewport_size({"width": width, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
