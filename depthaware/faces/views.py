@@ -19,7 +19,7 @@ from .merging import Floats, merge
 Network = Literal["short_range", "full_range"]
 
 _WEIGHTS = Path(__file__).parents[1] / "assets" / "face_detector"
-_DARKEST = 32  # brightest value up to which a dark view is brightened in full
+DARKEST = 32  # brightest value up to which a dark view is brightened in full
 
 
 class View(NamedTuple):
@@ -107,7 +107,7 @@ def look(
 
 @torch.inference_mode()
 def _run(network: Network, pixels: Image) -> tuple[Floats, Floats]:
-    peak = torch.from_numpy(pixels.reshape(len(pixels), -1).max(1).clip(_DARKEST).astype(np.float32))
+    peak = torch.from_numpy(pixels.reshape(len(pixels), -1).max(1).clip(DARKEST).astype(np.float32))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / (peak[:, None, None, None] / 2) - 1
     logits, offsets = load_network(network)(images)
     return logits.numpy(), offsets.numpy()
