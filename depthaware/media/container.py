@@ -24,6 +24,9 @@ DENIED = {
     *("tty", "bin", "xbin", "adf", "idf", "ffmetadata"),
 }
 
+MAX_PIXELS = 2**26
+"""Largest size of frames that are decoded, 8192 x 8192; several of them are in memory at a time."""
+
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 _EXPECTED = "expected a video that FFmpeg decodes (mp4, mov, mkv, webm, avi, ts, mpg, flv, wmv, ogv, gif, ...)"
 
@@ -56,11 +59,15 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
     with open(path, "rb") as file:
         try:
             container = open_container(file)
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ValueError(f"{path}: {_refusal(found_in(path))}, {_EXPECTED}") from error
         with container:
             try:
                 yield container
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError) as error:
                 raise ValueError(f"{path}: damaged, or not a video that can be read ({error.strerror})") from error
 
@@ -97,11 +104,21 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """
     shown = [stream for stream in container.streams.video if not stream.disposition & _COVERS]
     if stream := _best(shown):
+        _check_size(container.name, stream)
         return stream
     found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
     if shown:
         found = "a video of an unknown codec"
     raise ValueError(f"{container.name}: has no video that can be decoded, only {found}")
+
+
+def _check_size(name: str, stream: av.VideoStream) -> None:
+    """Refuse frames that would take gigabytes, stated at the start or reached later on."""
+    if stream.width * stream.height > MAX_PIXELS:
+        size = f"{stream.width} x {stream.height} pixels"
+        raise ValueError(f"{name}: has frames of {size}, expected at most {MAX_PIXELS} pixels")
+    if not stream.codec_context.is_open:
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 def has_video(container: av.container.InputContainer) -> bool:
