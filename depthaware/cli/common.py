@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..media.formats import CODECS, QUALITY
 from ..media.memory import is_out_of_memory, lack_of_memory
 from ..media.sequence import find_images
-from ..media.signatures import found_in, refusal
+from ..media.signatures import check_regular, found_in, refusal
 from ..pretrained.locate import CONFIG, find_local
 from ..pretrained.small_files import read_object
 from .terminal import one_line
@@ -67,8 +67,8 @@ def check_input(path: str) -> None:
         raise ValueError("expected the path of a file, a folder or a pattern, got an empty one")
     if "://" in path:
         raise ValueError(f"{path}: is an address on the network, expected a file: download it first")
-    if not set(path) & set("*?[%"):
-        Path(path).stat()
+    if not set(path) & set("*?[%") or Path(path).exists():
+        check_regular(path)
 
 
 def check_source(path: str) -> None:

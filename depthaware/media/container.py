@@ -1,6 +1,5 @@
 """Video files opened safely: every container that FFmpeg reads, but never another file or an address."""
 
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -11,7 +10,7 @@ import av
 from av.stream import Disposition
 
 from .animation import decodable
-from .signatures import found_in
+from .signatures import check_regular, found_in
 
 S = TypeVar("S", av.VideoStream, av.AudioStream)
 
@@ -51,10 +50,10 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
         ValueError: in one line that says what was found, if it cannot be read.
     """
     path = Path(path)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
-        raise ValueError(f"{path}: is {'a folder' if path.is_dir() else 'a pipe or device'}, expected a file")
-    if status.st_size == 0:
+    check_regular(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, expected a file")
+    if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     with open(path, "rb") as file:
         try:
