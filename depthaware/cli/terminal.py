@@ -17,7 +17,8 @@ class Patient:
     """
 
     def __init__(self, stream: Any) -> None:
-        self.stream, self.error = stream, None
+        self.stream = stream
+        self.error: Exception | None = None
 
     def write(self, text: str) -> int:
         """Write, with the codes of letters that the terminal lacks."""

@@ -89,6 +89,15 @@ def read_tensors(path: Path, names: Mapping[str, str] | None = None) -> dict[str
         raise ValueError(f"{path}: not a whole safetensors file ({short(str(error))[1:-1]})") from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what the header of a safetensors file says besides its tensors."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({short(str(error))[1:-1]})") from error
+
+
 def build(make: Callable[[], Model], stored: Mapping[str, Stored], name: str, origin: str) -> Model:
     """Build a model without memory for its weights, and compare it with the tensors that are to fill it.
 
