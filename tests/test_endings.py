@@ -32,7 +32,7 @@ class Broken:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def write(self, text: str) -> int:
+    def write(self, text: str = "") -> int:
         raise self.error
 
     flush = isatty = write
