@@ -118,6 +118,9 @@ FACTS = {"format": "depthaware motion template", "version": "1", "rate": "25", "
         ({"scenes": torch.arange(40).int()}, {}, "scenes numbered from 0 to 0"),
         ({"references": torch.tensor([40])}, {}, "each reference within its scene"),
         ({"references": torch.tensor([-1])}, {}, "each reference within its scene"),
+        ({}, {"rate": "1e999999999"}, "expected rate, time base and detector"),
+        ({}, {"rate": "1000000"}, "expected rate, time base and detector"),
+        ({}, {"time_base": "1/100000000"}, "expected rate, time base and detector"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(saved, change, facts, message):

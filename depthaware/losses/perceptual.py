@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..blocks import AntiAliasDownsample
 from ..pretrained.checkpoint import load as load_checkpoint
-from ..pretrained.tensors import fill, read_tensors
+from ..pretrained.tensors import fill, read_header, read_tensors
 
 _TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, ... relu5_1 in VGG-19's list of layers
 
@@ -108,7 +108,10 @@ class VGG19Features(nn.Module):
             ValueError: if it is another file, or its tensors are not those of VGG-19, or not finite.
         """
         path = Path(path)
-        return cls()._load(read_tensors(path) if path.suffix == ".safetensors" else load_checkpoint(path), str(path))
+        if path.suffix == ".safetensors":
+            names = {name: name for name in read_header(path) if name.startswith("features.")}  # no large classifier
+            return cls()._load(read_tensors(path, names), str(path))
+        return cls()._load(load_checkpoint(path), str(path))
 
     def _load(self, weights: dict[str, Tensor], origin: str) -> "VGG19Features":
         wanted = {key: f"features.{key}" for key in self.layers.state_dict()}
