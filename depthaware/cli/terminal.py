@@ -1,4 +1,4 @@
-"""What a command says: lines that cannot fail a run, and that no file can fill with commands to the terminal."""
+"""Lines that a command prints: they cannot fail a run, and no file can fill them with commands to the terminal."""
 
 import sys
 from collections.abc import Iterator
