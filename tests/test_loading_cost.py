@@ -1,4 +1,4 @@
-"""What loading weights costs: hardly more memory than the model, and nothing that is there before is half changed."""
+"""Costs of loading weights: hardly more memory than the model, and no model is left half changed."""
 
 import os
 import re
