@@ -190,6 +190,7 @@ def test_the_plain_formula_would_be_caught():
 
 def test_peak_memory_at_512_px():
     """128 x 128 positions, resident memory over inputs and output; the plain formula needs over 1000 MB."""
+    pytest.importorskip("tyro")
     command = [sys.executable, MEASURE, "--only", "ours", "--sides", "128", "--threads", "1"]
     environment = os.environ | {"PYTHONPATH": str(MEASURE.parents[2])}
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout

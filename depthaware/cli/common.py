@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..media.formats import CODECS, QUALITY
+from ..media.memory import is_out_of_memory, lack_of_memory
 from ..media.sequence import find_images
-from ..media.signatures import found_in, refusal
+from ..media.signatures import check_regular, found_in, refusal
 from ..pretrained.locate import CONFIG, find_local
 from ..pretrained.small_files import read_object
+from .terminal import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -65,8 +67,8 @@ def check_input(path: str) -> None:
         raise ValueError("expected the path of a file, a folder or a pattern, got an empty one")
     if "://" in path:
         raise ValueError(f"{path}: is an address on the network, expected a file: download it first")
-    if not set(path) & set("*?[%"):
-        Path(path).stat()
+    if not set(path) & set("*?[%") or Path(path).exists():
+        check_regular(path)
 
 
 def check_source(path: str) -> None:
@@ -129,8 +131,8 @@ def read_media(path: str, fps: float, *, strict: bool = False) -> "Image | Video
 def describe(error: BaseException) -> str:
     """Say in one line what is wrong: the error's own words, or those of the system after the name of the file."""
     if isinstance(error, OSError) and error.strerror is not None:
-        return f"{error.filename or 'input or output'}: {error.strerror}"
-    return " ".join((str(error) or "out of memory").split())
+        return one_line(f"{error.filename or 'input or output'}: {error.strerror}")
+    return one_line(lack_of_memory(error) if is_out_of_memory(error) else str(error))
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import signal
 import sys
 import threading
@@ -13,44 +12,45 @@ from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
+from ..media.memory import is_out_of_memory
 from . import animate, app, attention, compare, convert, depth, evaluate, export, inspect, live
 from .common import describe
+from .terminal import one_line, patient_streams, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
-    try:
-        parser = _parser()
-        args = parser.parse_args([_as_path(word) for word in (sys.argv[1:] if argv is None else argv)])
-        if args.run is None:
-            parser.print_help()
+    args = None
+    with patient_streams() as (out, _):
+        try:
+            parser = _parser()
+            args = parser.parse_args([_as_path(word) for word in (sys.argv[1:] if argv is None else argv)])
+            if args.run is None:
+                parser.print_help()
+                return 0
+            args.check(args)
+            if args.run is not inspect.run:  # it needs no PyTorch
+                _import_libraries(args.quiet)
+            with _handling(_interrupt), warnings.catch_warnings():
+                warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
+                done = args.run(args)
+        except KeyboardInterrupt as interrupt:
+            return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
+        except (OSError, ValueError, ImportError, MemoryError) as error:
+            return _complain(f"error: {describe(error)}")
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            cure = ": try a smaller --batch-size or another --device" if hasattr(args, "batch_size") else ""
+            return _complain(f"error: {describe(error)}{cure}")
+        if not args.quiet:
+            print(printable(done), flush=True)
+        if out.error is None:
             return 0
-        args.check(args)
-        if args.run is not inspect.run:  # it needs no PyTorch
-            _import_libraries(args.quiet)
-        with _handling(_interrupt), warnings.catch_warnings():
-            warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
-            done = args.run(args)
-    except KeyboardInterrupt as interrupt:
-        return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
-    except (OSError, ValueError, ImportError, MemoryError) as error:
-        return _complain(f"error: {describe(error)}")
-    except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
-        if not re.search("out of memory|allocate memory|not enough memory", str(error)):
-            raise
-        return _complain("error: out of memory, try a smaller --batch-size or another --device")
-    return 0 if args.quiet else _say(done)
-
-
-def _say(done: str) -> int:
-    """Print the result, which is written; a terminal that lacks a letter of its name is no error."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        print(done.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except OSError as error:  # a full disk, a closed pipe
-        sys.stdout = None  # or it is flushed again at the end
-        return _complain(f"error: the result is written, but not this report: {error.strerror}")
-    return 0
+        lost = one_line(str(out.error))
+        if args.run is inspect.run:  # which has no other result
+            return _complain(f"error: the report cannot be printed ({lost})")
+        return _complain(f"warning: the result is written, but this report cannot be printed ({lost})", 0)
 
 
 def _as_path(word: str) -> str:
@@ -60,12 +60,12 @@ def _as_path(word: str) -> str:
 
 def _complain(message: str, code: int = 2) -> int:
     over = "\r\033[K" if sys.stderr.isatty() else ""  # write over the progress bar
-    print(f"{over}depthaware:", " ".join(message.split()), file=sys.stderr)
+    print(f"{over}depthaware: {one_line(message)}", file=sys.stderr)
     return code
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"depthaware: warning: {message}", file=sys.stderr)
+    print(f"depthaware: warning: {one_line(str(message))}", file=sys.stderr)
 
 
 def _import_libraries(quiet: bool) -> None:

@@ -1,5 +1,6 @@
 """Export of a DaGAN as three graphs for ONNX Runtime or PyTorch, written only if their outputs match the model's."""
 
+import io
 import json
 import warnings
 from importlib.metadata import version
@@ -97,7 +98,10 @@ def write_graph(graph: Graph, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside PyTorch's exporters
         if path.suffix == SUFFIXES["torch"]:
-            return torch.export.save(graph.program, path)
+            content = io.BytesIO()  # on a full disk PyTorch would end the process
+            torch.export.save(graph.program, content)
+            path.write_bytes(content.getbuffer())
+            return
         program = torch.onnx.export(
             graph.program,
             input_names=graph.inputs,

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import PIL.Image
 import torch
-from safetensors.torch import load_file
 
 from ..media.image import Image
+from ..pretrained.tensors import fill, read_tensors
 from .blazeface import FullRange, ShortRange, anchor_centers
 from .face import Face
 from .merging import Floats, merge
@@ -81,8 +81,8 @@ def around(face: Face, zoom: float, side: int) -> View:
 def load_network(name: Network) -> ShortRange | FullRange:
     """Load a bundled network on the CPU; every call returns the same one."""
     network = (ShortRange if name == "short_range" else FullRange)().eval().requires_grad_(False)
-    weights = load_file(_WEIGHTS / f"{name}.safetensors")
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    path = _WEIGHTS / f"{name}.safetensors"
+    fill(network, read_tensors(path), str(path))
     return network.to(memory_format=torch.channels_last)
 
 

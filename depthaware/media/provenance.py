@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import av
-import PIL.Image
 from PIL import PngImagePlugin
 
 from .container import open_video
 from .signatures import found_in
+from .still import open_still
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's word for images that a trained model generated."""
@@ -95,8 +95,10 @@ def _generator(text: str) -> str:
 
 def _image_texts(path: str | Path) -> list[str]:
     try:
-        with PIL.Image.open(path) as image:
+        with open_still(path) as image:
             found = [image.info.get(name) for name in ("xmp", "XML:com.adobe.xmp", "comment")]
+    except (ValueError, ImportError, MemoryError):
+        raise
     except Exception as error:  # damaged files raise nearly any type
         raise ValueError(f"{path}: is damaged or cut short ({error})") from error
     return [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in found if text]
