@@ -202,12 +202,15 @@ def _workers(model: "SupportsAnimation", jobs: int) -> Iterator[Callable[..., Ca
         if stopped.is_set():
             raise KeyboardInterrupt
 
+    def submit(function: Callable[..., str], *args: Any) -> Callable[[], str]:
+        return pool.submit(function, *args, go_on).result
+
     if count == 1:
         yield lambda function, *args: partial(function, *args, lambda done, total: None)
         return
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads // count,))
     try:
-        yield lambda function, *args: pool.submit(function, *args, go_on).result
+        yield submit
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
