@@ -44,7 +44,7 @@ def test_what_fails_is_one_line_and_the_others_are_made(here, tiny_weights, caps
     "line, found",
     [
         ("a/p1.png a/p2.png -o one.png", "output 'one.png': is one file for 2 inputs, expected a folder"),
-        ("a/p1.png a/p1.mp4", "would have one result"),
+        ("a/p1.png b/p1.png", "would have one result"),
         ("empty -o out/", "empty: expected images or videos, found none"),
     ],
 )

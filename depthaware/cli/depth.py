@@ -74,9 +74,10 @@ def _find_inputs(words: list[str]) -> list[str]:
 
 
 def _check_names(inputs: list[str]) -> None:
-    names: dict[str, str] = {}
+    names: dict[tuple[str, bool], str] = {}
     for path in inputs:
-        if (other := names.setdefault(_name(path), path)) != path:
+        kind = path.lower().endswith(VIDEO_SUFFIXES)
+        if (other := names.setdefault((_name(path), kind), path)) != path:
             raise ValueError(f"{other} and {path}: would have one result, expected different names")
 
 
