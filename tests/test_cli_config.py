@@ -43,7 +43,7 @@ def test_a_file_of_options_stands_for_the_options_and_the_command_line_wins(tmp_
 @pytest.mark.parametrize(
     "text, found",
     [
-        ("strenght = 2", "'strenght' is no option of the command, expected 'strength'?"),
+        ("batch-siz = 2", "'batch-siz' is no option of the command, expected 'batch-size'?"),
         ("quux = 2", "'quux' is no option of the command"),
         ("paths = ['a.png']", "'paths' is no option of the command"),
         ("follow = 1", "follow: expected true or false, got 1"),
