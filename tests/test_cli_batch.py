@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
+import torch
 from clips import draw_image, make_clip
 
-from depthaware.cli.batch import find_drivings, find_sources
+from depthaware.cli.batch import _workers, find_drivings, find_sources
 from depthaware.cli.main import main
 from depthaware.dagan import DaGAN
 from depthaware.faces import tracking
@@ -51,6 +54,46 @@ def test_a_batch_is_what_single_commands_make(here, tiny_weights, capsys, option
         for ours, theirs in zip(read_video(f"out/p{i}_d{j}.mp4"), read_video("one.mp4"), strict=True):
             assert ours.time == theirs.time
             assert abs(ours.image.astype(int) - theirs.image).max() <= 2
+
+
+def test_results_made_at_once_are_those_made_in_turn(here, tiny_weights):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert run("-s", "a", "-d", "b/d1.mp4", "-o", "out", weights=tiny_weights) == 0
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert run("-s", "a", "-d", "b/d1.mp4", "-o", "turn", weights=tiny_weights) == 0
+    finally:
+        torch.set_num_threads(before)
+    for i in (1, 2):
+        for ours, theirs in zip(read_video(f"out/p{i}_d1.mp4"), read_video(f"turn/p{i}_d1.mp4"), strict=True):
+            assert abs(ours.image.astype(int) - theirs.image).max() <= 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_ends_results_that_are_being_made(threads):
+    before, running, ended = torch.get_num_threads(), Event(), []
+
+    def work(progress) -> str:
+        running.set()
+        try:
+            while True:
+                progress(0, 1)
+                time.sleep(0.01)
+        finally:
+            ended.append(True)
+
+    try:
+        torch.set_num_threads(threads)
+        with pytest.raises(KeyboardInterrupt), _workers(torch.nn.Linear(1, 1), 2) as submit:
+            if threads == 2:
+                submit(work)
+                assert running.wait(10)
+            raise KeyboardInterrupt
+        assert len(ended) == threads - 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_model_is_loaded_once_and_each_driving_video_searched_once(here, tiny_weights, monkeypatch):

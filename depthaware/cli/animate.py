@@ -59,7 +59,7 @@ def _fill_in(args: Namespace) -> None:
     if len(args.paths) > 3:
         raise ValueError(f"expected SOURCE, DRIVING and OUTPUT, got {len(args.paths)} files; for several use --source")
     for name, path in zip(("source", "driving", "output"), args.paths, strict=False):
-        if getattr(args, name) is not None:
+        if getattr(args, name) not in (None, args.configured.get(name)):
             raise ValueError(f"{path}: expected no {name.upper()} here besides --{name}")
         setattr(args, name, path if name == "output" else [path])
     args.source = args.source or [str(_MEDIA / "portrait.png")]

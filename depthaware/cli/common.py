@@ -2,7 +2,6 @@
 
 import re
 import sys
-import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -136,13 +135,19 @@ def describe(error: BaseException) -> str:
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:
-    """Make the callback that shows a progress bar, on a terminal only."""
-    start = time.monotonic()
+    """Make the callback that shows a progress bar with the time that is left, on a terminal only."""
+    bar: Any = None
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty() and not quiet:
-            bar, rate = "#" * min(20 * done // total, 20), done / max(time.monotonic() - start, 1e-9)
-            end = "\n" if done >= total else ""
-            print(f"\r[{bar:20}] {done} of {total} {unit}, {rate:.1f} {unit}/s", end=end, file=sys.stderr, flush=True)
+        nonlocal bar
+        if quiet or not sys.stderr.isatty():
+            return
+        if bar is None:
+            from tqdm import tqdm
+
+            bar = tqdm(total=total or None, unit=f" {unit}", dynamic_ncols=True)
+        bar.update(done - bar.n)
+        if done >= total > 0:
+            bar.close()
 
     return show

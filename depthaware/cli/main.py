@@ -12,9 +12,11 @@ from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
+from .._optional import require
 from ..media.memory import is_out_of_memory
 from . import animate, app, attention, compare, convert, depth, evaluate, export, inspect, live
 from .common import describe
+from .config import add_config, apply_config
 from .terminal import one_line, patient_streams, printable
 
 
@@ -23,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = None
     with patient_streams() as (out, _):
         try:
-            parser = _parser()
-            args = parser.parse_args([_as_path(word) for word in (sys.argv[1:] if argv is None else argv)])
+            words = [_as_path(word) for word in (sys.argv[1:] if argv is None else argv)]
+            parser = _parser(words)
+            args = parser.parse_args(words)
             if args.run is None:
                 parser.print_help()
                 return 0
@@ -105,17 +108,39 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(message)  # ends in one line, like every other mistake
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Completion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *values: Any) -> None:
+        """Print the script of a shell and exit."""
+        shtab = require("shtab", "completion")
+        commands = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+        for action in (action for command in commands.values() for action in command._actions):
+            if not action.choices and action.nargs != 0:
+                action.complete = shtab.FILE
+        print(shtab.complete(parser, values[1]))
+        parser.exit()
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Make the parser, with the values of --config as defaults of the command that the words begin with."""
     parser = _Parser("depthaware", description="Depth-aware talking-head video generation.")
     parser.add_argument("--version", action="version", version=f"depthaware {version('depthaware')}")
+    completion = 'print the completion script of a shell: eval "$(depthaware --print-completion bash)"'
+    shells = ["bash", "zsh", "tcsh"]
+    parser.add_argument(
+        "--print-completion", action=_Completion, choices=shells, default=argparse.SUPPRESS, help=completion
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=None, configured={})
 
     def command(module: ModuleType, help: str) -> None:
-        subparser = commands.add_parser(module.__name__.rpartition(".")[2], help=help)
+        name = module.__name__.rpartition(".")[2]
+        subparser = commands.add_parser(name, help=help)
         subparser.add_argument("--quiet", action="store_true", help="print errors only")
         module.add(subparser)
+        add_config(subparser)
         subparser.set_defaults(check=module.check, run=module.run)
+        if name in words[:1]:
+            apply_config(subparser, words)
 
     command(animate, "animate a portrait with a driving video")
     command(live, "let a portrait follow a camera")
