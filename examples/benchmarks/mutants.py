@@ -7,7 +7,6 @@ import re
 import resource
 import signal
 import tempfile
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
