@@ -59,7 +59,7 @@ def mark_gif(path: Path) -> None:
 
 
 def mark_webp(path: Path) -> None:
-    """Put the claim into a WebP file, as XMP behind its frames; FFmpeg writes frames that are all alike as one image."""
+    """Put the claim into a WebP file, as XMP behind its frames, which FFmpeg makes one image if they are all alike."""
     data, text = bytearray(path.read_bytes()), xmp()
     if data[12:16] != b"VP8X":
         with Image.open(path) as image:

@@ -3,8 +3,8 @@
     python examples/benchmarks/fuzz_media.py --mutants 5000
 
 Each runs `depthaware animate` or `depthaware depth` in a forked process, with small random weights that are read and
-optimized once. Good are a whole result, and one line with exit code 2 and nothing left behind, within 10 s of CPU, for a refusal also
-within 1000 MB, the imports included. Linux.
+optimized once. Good are a whole result, and one line with exit code 2 and nothing left behind, within 10 s of CPU, for
+a refusal also within 1000 MB, the imports included. Linux.
 """
 
 import argparse

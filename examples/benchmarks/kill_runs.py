@@ -1,6 +1,6 @@
 """Kill commands and a training at random moments, and count what they leave.
 
-    python examples/benchmarks/kill_runs.py --kills 200
+    PYTHONPATH=examples python examples/benchmarks/kill_runs.py --kills 200
 
 Each runs in a forked process, with small random weights, in the folder of the kills before; half of the signals are
 SIGKILL, the others SIGINT and SIGTERM. After each, every file that has its final name must be whole, and no process be
