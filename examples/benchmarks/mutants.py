@@ -71,7 +71,7 @@ def change_json(value: Any, rng: random.Random) -> Any:
 
 
 class End(NamedTuple):
-    """How a call ended: "exit 2" or "signal 9"; CPU seconds; peak memory, the imports included; stderr, stdout."""
+    """The end of a call: "exit 2" or "signal 9"; CPU seconds; peak memory, the imports included; stderr, stdout."""
 
     how: str
     seconds: float
