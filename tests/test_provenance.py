@@ -43,6 +43,14 @@ def test_pillow_reads_the_claim_of_webp_and_gif(tmp_path):
         assert SOURCE_TYPE.encode() in image.info["comment"] and image.n_frames == 3
 
 
+def test_frames_that_are_all_alike_make_a_webp_that_claims_it_too(tmp_path):
+    with write_video(tmp_path / "a.webp", (48, 64), Fraction(25), generated=True) as add:
+        for i in range(3):
+            add(Frame(draw_image(), Fraction(i, 25)))
+    assert read_claim(tmp_path / "a.webp") == tool()
+    assert abs(read_image(tmp_path / "a.webp").astype(int) - draw_image()).mean() < 5
+
+
 def test_16_bit_images_keep_their_values(tmp_path):
     values = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
     write_image(tmp_path / "a.png", values, generated=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .formats import OUTPUT_SUFFIXES, choose_codec, is_pattern
-from .leftovers import temporary
+from .leftovers import in_turn, temporary
 from .sequence import find_images
 
 
@@ -42,13 +42,17 @@ def whole_folder(folder: str | Path, *, last: str) -> Iterator[Path]:
         files = sorted(part.iterdir(), key=lambda file: (file.name == last, file.name))
         for file in files:
             _flush(file)
-        for file in files:
-            target = _target(folder / file.name)
-            if target.parent == folder:
-                os.replace(file, target)
-            else:  # perhaps on another disk
-                with whole_file(target) as copy:
-                    shutil.copyfile(file, copy)
+        with in_turn(folder):  # or the files of several writers would be mixed
+            for file in files:
+                _move(file, _target(folder / file.name))
+
+
+def _move(file: Path, target: Path) -> None:
+    if target.parent == file.parent.parent:
+        os.replace(file, target)
+    else:  # perhaps on another disk
+        with whole_file(target) as copy:
+            shutil.copyfile(file, copy)
 
 
 def _target(path: Path) -> Path:

@@ -31,6 +31,21 @@ def temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
             os.close(handle)
 
 
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Wait until nobody else is in such a block for a folder; where folders cannot be locked, go on at once."""
+    handle = None
+    with suppress(OSError):
+        if sys.platform != "win32":
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder; where files cannot be locked, as on Windows, nothing."""
     with suppress(OSError):

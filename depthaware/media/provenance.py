@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import av
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from .container import open_video
 from .signatures import found_in
@@ -59,10 +59,13 @@ def mark_gif(path: Path) -> None:
 
 
 def mark_webp(path: Path) -> None:
-    """Put the claim into an animated WebP file, as XMP behind its frames."""
+    """Put the claim into a WebP file, as XMP behind its frames, which FFmpeg makes one image if they are all alike."""
     data, text = bytearray(path.read_bytes()), xmp()
     if data[12:16] != b"VP8X":
-        raise ValueError(f"{path}: expected an animated WebP")
+        with Image.open(path) as image:
+            width, height = (side - 1 for side in image.size)
+        sides = width.to_bytes(3, "little") + height.to_bytes(3, "little")
+        data[12:12] = b"VP8X" + (10).to_bytes(4, "little") + bytes(4) + sides
     data[20] |= 4  # has XMP
     data += b"XMP " + len(text).to_bytes(4, "little") + text + b"\0" * (len(text) % 2)
     data[4:8] = (len(data) - 8).to_bytes(4, "little")
