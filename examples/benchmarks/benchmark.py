@@ -273,8 +273,8 @@ def inference(options: Options) -> Iterator[tuple[str, Table]]:
 
 @torch.inference_mode()
 def beside_peers(options: Options) -> Iterator[tuple[str, Table]]:
-    """Yield the table of `--peers`, on 4 frames."""
-    source, driving = sample_images(256, 4, options.device)
+    """Yield the table of `--peers`, on 2 frames."""
+    source, driving = sample_images(256, 2, options.device)
     yield "networks alone, frame by frame, 256 px in", compared(parsed(options.peers), source, driving, options.rounds)
 
 

@@ -3,7 +3,8 @@
     python examples/benchmarks/measure_sizes.py --size 512
     python examples/benchmarks/measure_sizes.py --size 1024 --model DaGAN --dtype float32 --frames 1
 
-Memory is the peak of the whole process, Python and PyTorch included. Linux only.
+Key points, depth and motion stay those of the trained size, see `enlarge`; that of the full-size network, whose weights
+are random, is the size itself. Memory is the peak of the whole process, Python and PyTorch included. Linux only.
 """
 
 import time
@@ -15,6 +16,7 @@ from benchmark import full_size, sample_images
 from measurement import resident
 
 from depthaware import DaGAN, optimize
+from depthaware.inference.resolution import enlarge
 from depthaware.training.options import option, run_recipe
 
 
@@ -33,7 +35,7 @@ class Options:
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     model = full_size(options.size) if options.model == "DaGAN" else DaGAN.from_pretrained(options.model)
-    fast = optimize(model, dtype=getattr(torch, options.dtype))
+    fast = enlarge(optimize(model, dtype=getattr(torch, options.dtype)), options.size)
     del model
     source, driving = sample_images(options.size, options.frames, "cpu")
     encoded = fast.encode_source(source)
