@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from depthaware import DaGAN, optimize
+from depthaware._optional import require
 from depthaware.inference.optimization import best_dtype
 
 Run = Callable[[Tensor], Any]
@@ -41,7 +42,7 @@ def imports_from(folder: Path) -> Iterator[Callable[[str], ModuleType]]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    import yaml
+    yaml = require("yaml", pip="pyyaml")
 
     return yaml.safe_load(path.read_text())["model_params"]
 
