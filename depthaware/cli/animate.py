@@ -52,6 +52,8 @@ def check(args: Namespace) -> None:
         raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
     if args.compile or args.dtype not in (None, "float32"):
         raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
+    if args.resolution is not None:
+        raise ValueError("--backend onnxruntime: has the size that was exported, expected no --resolution")
 
 
 def _fill_in(args: Namespace) -> None:

@@ -41,6 +41,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--no-paste", action="store_true", help="write the generated square alone")
     size = "longer side of the output at most, in pixels (default: %(default)s)"
     parser.add_argument("--max-size", type=int, default=1920, metavar="N", help=size)
+    resolution = "side of the generated square, a multiple of the trained size, such as 512; motion keeps that size"
+    parser.add_argument("--resolution", type=int, metavar="N", help=resolution)
     parser.add_argument("--no-scenes", action="store_true", help="look for no cuts in the driving video")
     parser.add_argument("--smooth", action="store_true", help="smooth the motion over time")
     strength = "factor of all motion, 0 to 3 (default: %(default)s)"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..dagan import DaGAN
     from ..inference.optimization import OptimizedDaGAN
     from ..inference.options import SupportsAnimation
+    from ..inference.resolution import EnlargedDaGAN
 
 
 def load_fast(args: Namespace, frames: int) -> "SupportsAnimation":
@@ -22,20 +23,25 @@ def load_fast(args: Namespace, frames: int) -> "SupportsAnimation":
     return ExportedDaGAN(args.weights)
 
 
-def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN":
+def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN | EnlargedDaGAN":
     import torch
 
     from ..inference.optimization import best_dtype, optimize
+    from ..inference.resolution import check_size, enlarge
 
+    if args.resolution is not None:
+        check_size(model, args.resolution, "--resolution")
     device = next(model.parameters()).device
     dtype = getattr(torch, args.dtype) if args.dtype else best_dtype(device)
-    fast = optimize(model, dtype=dtype, compile=args.compile)
+    fast: OptimizedDaGAN | EnlargedDaGAN = optimize(model, dtype=dtype, compile=args.compile)
+    if args.resolution is not None:
+        fast = enlarge(fast, args.resolution)
     if args.compile:
         _warm_up(fast, min(args.batch_size, frames), args.quiet)
     return fast
 
 
-def _warm_up(model: "OptimizedDaGAN", batch_size: int, quiet: bool) -> None:
+def _warm_up(model: "OptimizedDaGAN | EnlargedDaGAN", batch_size: int, quiet: bool) -> None:
     import torch
 
     start = time.monotonic()

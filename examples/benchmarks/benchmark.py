@@ -3,6 +3,7 @@
     python examples/benchmarks/benchmark.py --quick                       # the table in under 3 minutes on two cores
     python examples/benchmarks/benchmark.py --output docs/benchmarks/cpu.json
     python examples/benchmarks/benchmark.py --device cuda --output docs/benchmarks/gpu.json
+    python examples/benchmarks/benchmark.py --peers fomm=FOLDER,liveportrait=FOLDER --output docs/benchmarks/peers.json
 
 Variants take turns, so that other load on the machine affects all of them; every figure is a median. The full-size
 network has random weights, which does not change its speed. `benchmark_tables.py` puts the JSON into the page
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from benchmark_training import training_rates
 from measurement import peak_megabytes, seconds
+from peers import compared, parsed
 from reference_path import Reference
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -56,6 +58,7 @@ class Options:
     threads: int = option(2, "threads of the CPU")
     compile: bool = option(False, "time compiled networks on a CPU too; on a GPU they always are")
     quick: bool = option(False, "256 pixels, 2 rounds, no ONNX Runtime, no training")
+    peers: str = option("", "compare with networks of checkouts and with nothing else: fomm=FOLDER,liveportrait=FOLDER")
 
 
 def in_batches(model: DaGAN, source_image: Tensor, batch: int) -> Run:
@@ -268,6 +271,13 @@ def inference(options: Options) -> Iterator[tuple[str, Table]]:
     yield "dagan-tiny on a CPU, from the start of a process", {"first frame": {"seconds": first_frame(options.rounds)}}
 
 
+@torch.inference_mode()
+def beside_peers(options: Options) -> Iterator[tuple[str, Table]]:
+    """Yield the table of `--peers`, on 2 frames."""
+    source, driving = sample_images(256, 2, options.device)
+    yield "networks alone, frame by frame, 256 px in", compared(parsed(options.peers), source, driving, options.rounds)
+
+
 def show(title: str, table: Table) -> None:
     print(f"\n{title}")
     columns = list(next(iter(table.values())))
@@ -285,7 +295,7 @@ def main(options: Options) -> None:
         "options": asdict(options),
     }
     training = [] if options.quick else training_rates(options.device, options.rounds)
-    for title, table in chain(inference(options), training):
+    for title, table in beside_peers(options) if options.peers else chain(inference(options), training):
         show(title, table)
         found[title] = table
         if options.output:
