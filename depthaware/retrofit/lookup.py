@@ -52,7 +52,7 @@ def find_target(model: nn.Module, name: str, owner: str, targets: Mapping[str, s
 
 
 def find_submodule(model: nn.Module, name: str, owner: str) -> str:
-    """Find the path of the only submodule with a name, at any depth.
+    """Find the path of the submodule with a name: a direct part of the network, or else the only one at any depth.
 
     Args:
         model: network.
@@ -62,7 +62,7 @@ def find_submodule(model: nn.Module, name: str, owner: str) -> str:
     Raises:
         ValueError: if there is none or more than one.
     """
-    paths = names_in(model, name)
+    paths = [name] if name in dict(model.named_children()) else names_in(model, name)
     if len(paths) != 1:
         found = ", ".join(paths or (child for child, _ in model.named_children())) or "nothing"
         raise ValueError(f"{owner}: expected one submodule named {name!r}, found {found}")

@@ -2,8 +2,8 @@
 
     python examples/benchmarks/measure_families.py FAMILY CHECKOUT [--json docs/retrofit.json]
 
-CHECKOUT is one of the family's repository, whose released configuration is read; weights are random. Figures are largest
-differences between the networks with and without depth. With --json, they are entered into the table of that file.
+CHECKOUT is one of the family's repository, whose released configuration is read; weights are random. Figures are the
+largest differences between the networks with and without depth. With --json, they are entered into that file.
 """
 
 import argparse
@@ -49,53 +49,68 @@ def with_depth(family: Any, upstream: Upstream) -> tuple[Any, Nets]:
 
 
 def measure(family: Any, upstream: Upstream) -> dict[str, float | str | None]:
-    """All figures of one family; the networks are left with depth."""
-    for net in upstream.nets.values():
-        net.eval()
+    """All figures of one family, printed as they come."""
     original = copy.deepcopy(upstream.nets)
     pair, nets = with_depth(family, upstream)
     source, driving = torch.rand(2, 2, 3, upstream.size, upstream.size)
-    images = [torch.rand(upstream.size, upstream.size, 3).numpy() for _ in range(3)]
     result: dict[str, float | str | None] = {}
+
+    def enter(name: str, figure: float | str | None) -> None:
+        result[name] = figure
+        print(f"{name}: {figure}", flush=True)
+
+    runs = both(upstream, nets, original, source, driving, training=True)
+    enter("train", differ(*runs))
+    enter("statistics", differ(bare_state(nets), bare_state(original)))
+    runs = both(upstream, nets, original, source, driving, training=False)
+    enter("eval", differ(*runs))
+    images = [torch.rand(upstream.size, upstream.size, 3).numpy() for _ in range(3)]
     with torch.no_grad():
-        before = upstream.call(original, source, driving)["prediction"]
-        result["eval"] = differ(upstream.call(nets, source, driving), upstream.call(original, source, driving))
-        result["demo"] = differ(
-            upstream.demo(nets, *images[:1], images[1:]), upstream.demo(original, *images[:1], images[1:])
-        )
-    for net in (*nets.values(), *original.values()):
-        net.train()
-    runs = []
-    for each in (nets, original):
-        torch.manual_seed(2)
-        with torch.no_grad():
-            runs.append(upstream.call(each, source, driving))
-    result["train"], result["statistics"] = differ(*runs), differ(bare_state(nets), bare_state(original))
-    result["step"] = step(upstream, nets, original, {"source": source, "driving": driving}) if upstream.losses else None
-    for net in nets.values():
-        net.eval()
+        enter("demo", differ(*(upstream.demo(each, images[0], images[1:]) for each in (nets, original))))
+    for part in pair:
+        part.model.requires_grad_(False)
     optimizer = torch.optim.Adam(pair.parameter_groups(lr=0))
-    with torch.no_grad():
-        before = upstream.call(nets, source, driving)["prediction"]
     for _ in range(3):
-        optimizer.zero_grad()
-        upstream.call(nets, source, driving)["prediction"].sub(driving_like(before, driving)).square().mean().backward()
+        improve(upstream, nets, source, driving)
         optimizer.step()
-    new = [p for part in pair for p in part.trainable_parameters("new")]
+        optimizer.zero_grad()
     with torch.no_grad():
-        result["effect"] = differ(upstream.call(nets, source, driving)["prediction"], before)
+        found = upstream.call(nets, source, driving)["prediction"]
+        enter("effect", differ(found, runs[1]["prediction"]))
         for parameter in (p for part in pair for p in part.additions.parameters()):
             parameter.add_(0.05 * torch.randn_like(parameter))
-    optimizer.zero_grad()
-    after = upstream.call(nets, source, driving)["prediction"]
-    (after - driving_like(after, driving)).square().mean().backward()
-    result["gradients"] = f"{sum(p.grad is not None and bool(p.grad.any()) for p in new)} of {len(new)}"
-    result["stored"] = store(family, upstream, pair, nets, source, driving)
+    improve(upstream, nets, source, driving)
+    new = [p for part in pair for p in part.trainable_parameters("new")]
+    enter("gradients", f"{sum(p.grad is not None and bool(p.grad.any()) for p in new)} of {len(new)}")
+    enter("stored", store(family, upstream, pair, nets, source, driving))
+    if upstream.losses:
+        upstream = upstream._replace(nets=original)
+        _, nets = with_depth(family, upstream._replace(nets=copy.deepcopy(original)))
+        enter("step", step(upstream, nets, original, {"source": source, "driving": driving}))
+    else:
+        enter("step", None)
     return result
 
 
-def driving_like(prediction: Tensor, driving: Tensor) -> Tensor:
-    return nn.functional.interpolate(driving, size=prediction.shape[-2:])
+@torch.no_grad()
+def both(
+    upstream: Upstream, nets: Nets, original: Nets, source: Tensor, driving: Tensor, *, training: bool
+) -> list[Any]:
+    """Results with and without depth."""
+    runs = []
+    for each in (nets, original):
+        for net in each.values():
+            net.train(training)
+        torch.manual_seed(2)
+        runs.append(upstream.call(each, source, driving))
+    return runs
+
+
+def improve(upstream: Upstream, nets: Nets, source: Tensor, driving: Tensor) -> None:
+    """Compute gradients of the error of a prediction."""
+    prediction = upstream.call(nets, source, driving)["prediction"]
+    target = nn.functional.interpolate(driving, size=prediction.shape[-2:])
+    (prediction - target).square().mean().backward()
 
 
 def step(upstream: Upstream, nets: Nets, original: Nets, batch: dict[str, Tensor]) -> float:
@@ -103,6 +118,8 @@ def step(upstream: Upstream, nets: Nets, original: Nets, batch: dict[str, Tensor
     found = []
     assert upstream.losses is not None
     for each in (nets, original):
+        for net in each.values():
+            net.train()
         rate = [p for net in each.values() for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(rate, lr=2e-5, betas=(0.5, 0.999))
         losses = upstream.losses(each, batch)
