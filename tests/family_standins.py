@@ -18,7 +18,10 @@ NUM = 3
 def shift_of(kp_source: KP | Tensor, kp_driving: KP | Tensor, name: str = "value") -> Tensor:
     """Motion common to all key points, (B, 1, 1, 2)."""
     a, b = (kp if isinstance(kp, Tensor) else kp[name] for kp in (kp_source, kp_driving))
-    return (a - b).mean(1)[:, None, None, :2]
+    shift = (a - b)[..., :2].mean(1)
+    for frames in {"jacobian", "affine"} & set(() if isinstance(kp_source, Tensor) else kp_source):
+        shift = shift + (kp_source[frames] - kp_driving[frames]).mean((1, 2))
+    return shift[:, None, None]
 
 
 def warp(feature: Tensor, shift: Tensor) -> Tensor:

@@ -113,6 +113,16 @@ def test_replicas_in_threads_keep_their_depth(example):
 MAKERS = {**OTHERS, **{example.family: example.networks for example in EXAMPLES.values()}}
 
 
+# Halves that two families have in common: FOMM's detector, MCNet's decoder, and a bottleneck alone.
+SHARED = [
+    ("fomm", "mcnet", "cam"),
+    ("mcnet", "fomm", "cam"),
+    ("mcnet", "tpsmm", "fdn"),
+    ("mraa", "cosegmentation", "fdn"),
+    ("fomm", "cosegmentation", "fdn"),
+]
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_wrong_family_names_the_right_one(name):
     """For each half alone, too."""
@@ -125,13 +135,8 @@ def test_the_wrong_family_names_the_right_one(name):
                 assert "\n" not in str(error) and "use integrations." in str(error)
                 if not options:
                     assert str(error).endswith(f"use integrations.{name}")
-            else:  # halves that two families have in common
-                shared = (
-                    ({"fomm", "mcnet"}, "cam"),
-                    ({"mraa", "cosegmentation"}, "fdn"),
-                    ({"fomm", "cosegmentation"}, "fdn"),
-                )
-                assert ({name, other}, *options) in shared
+            else:
+                assert (name, other, *options) in SHARED
 
 
 def test_what_no_family_knows_is_told_of_targets():
@@ -173,7 +178,7 @@ def test_a_fork_with_other_names_is_retrofitted_by_targets(tmp_path):
     nets = networks(example.networks)
     before = example.call(nets, SOURCE, DRIVING)
     names = [{"regions": "areas", "jacobian": "axes"}, {"bottleneck": "middle", "first": "stem"}]
-    forks = [Fork(renamed(net, **given), given) for net, given in zip(nets, names, strict=True)]
+    forks = [Fork(renamed(net, **given), given).eval() for net, given in zip(nets, names, strict=True)]
     assert_equal(example.call(forks, SOURCE, DRIVING), before)
     one_line("named 'regions', found .* as targets=", lambda: mraa.retrofit(*forks, depth_net()))
     pair = mraa.retrofit(*forks, depth_net(), targets=TARGETS)
@@ -189,7 +194,7 @@ def test_a_fork_with_other_names_is_retrofitted_by_targets(tmp_path):
     for targets, message in (
         ({"middle": "inner.middle"}, "targets: expected names of bottleneck, .*regions; got 'middle'"),
         ({**TARGETS, "bottleneck": "middle"}, "bottleneck: expected the path of a part of generator, got 'middle'"),
-        ({**TARGETS, "regions": "inner.predictor"}, "expected a 2-D convolution 'inner.predictor', found Hourglass"),
+        ({**TARGETS, "regions": "inner.predictor"}, "expected a Conv2d 'inner.predictor', found Hourglass"),
     ):
         one_line(message, lambda targets=targets: mraa.retrofit(*forks, depth_net(), targets=targets))
 

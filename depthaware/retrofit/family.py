@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..attention import CrossModalAttention
 from ..keypoints import Keypoints
 from .additions import DepthPyramid, depth_channels, image_resizing
+from .entries import check_call, check_entries
 from .lookup import check_bare, check_depth_net, encoder_widths, find_first_convolution, find_target, names_in
 from .mechanism import Retrofitted
 from .plan import NOTHING, Plan, Site
@@ -32,8 +33,10 @@ class Family:
         networks: names of detector and generator in the code of the family, for messages.
         heads: convolutions of the detector whose input contains the image, beside the first one.
         optional_heads: those of them that only some configurations have.
+        volumes: heads in three dimensions, whose input is without the image.
         detector: further parts that every detector has, to recognize it.
         generator: further parts that every generator has, to recognize it.
+        absent: parts that no generator has, to tell it from others.
         features: submodules of the generator whose input is the warped and occluded feature; the first that it has.
         blocks: if `features` names a list, the number of its blocks for each level of the decoder, deepest first; the
             warped feature is in the last channels of the input of the first of them.
@@ -49,8 +52,10 @@ class Family:
     networks: tuple[str, str] = ("kp_detector", "generator")
     heads: tuple[str, ...] = ()
     optional_heads: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
     detector: tuple[str, ...] = ()
     generator: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     features: tuple[str, ...] = ("bottleneck",)
     blocks: int | None = None
     output: str | None = None
@@ -114,7 +119,8 @@ class Family:
         ]
         halves = zip((kp_detector, generator), plans, strict=True)
         pair = Pair(*(Retrofitted(network, depth_net, plan, options) for network, plan in halves))
-        pair.generator.register_forward_pre_hook(partial(self._check_call, pair.generator.arguments), with_kwargs=True)
+        check = partial(check_call, self.keypoints, self.arguments, pair.generator.arguments)
+        pair.generator.register_forward_pre_hook(check, with_kwargs=True)
         return pair
 
     def load_retrofit(
@@ -150,7 +156,7 @@ class Family:
         Raises:
             ValueError: if the dictionary has no positions, or they are not (B, N, 2).
         """
-        self._check_entries("key points", kp)
+        check_entries(self.keypoints, kp)
         value = kp[self.keypoints[0]]
         if value.shape[-1] != 2:
             raise ValueError(f"key points: expected positions (B, N, 2), found {tuple(value.shape)}")
@@ -171,9 +177,11 @@ class Family:
             paths = [find_first_convolution(kp_detector, 3, owner)]
         optional = [head for head in self.optional_heads if head in targets or names_in(kp_detector, head)]
         paths += [find_target(kp_detector, head, owner, targets) for head in (*self.heads, *optional)]
-        for path in paths:
-            if not isinstance(conv := kp_detector.get_submodule(path), nn.Conv2d):
-                raise ValueError(f"{owner}: expected a 2-D convolution {path!r}, found {type(conv).__name__}")
+        volumes = [find_target(kp_detector, head, owner, targets) for head in self.volumes]
+        for path in (*paths, *volumes):
+            kind = nn.Conv3d if path in volumes else nn.Conv2d
+            if not isinstance(conv := kp_detector.get_submodule(path), kind):
+                raise ValueError(f"{owner}: expected a {kind.__name__} {path!r}, found {type(conv).__name__}")
         return paths
 
     def find_feature(self, generator: nn.Module, targets: Mapping[str, str]) -> str:
@@ -185,6 +193,9 @@ class Family:
         owner = self.networks[1]
         for part in () if targets else self.generator:
             find_target(generator, part, owner, {})
+        for part in () if targets else self.absent:
+            if names_in(generator, part):
+                raise ValueError(f"{owner}: expected no part named {part!r}, found one")
         if self.output is not None:
             return ""
         names = [name for name in self.features if name in targets or names_in(generator, name)]
@@ -194,7 +205,16 @@ class Family:
         return path
 
     def _parts(self) -> set[str]:
-        return {"image", "down", "first", "down_blocks", *self.heads, *self.optional_heads, *self.features}
+        return {
+            "image",
+            "down",
+            "first",
+            "down_blocks",
+            *self.heads,
+            *self.optional_heads,
+            *self.volumes,
+            *self.features,
+        }
 
     def _attention(self, generator: nn.Module, path: str, levels: int, targets: Mapping[str, str]) -> Plan:
         widths = self.widths(generator) if self.widths else encoder_widths(generator, self.networks[1], targets)
@@ -210,21 +230,6 @@ class Family:
             when: Any = "before" if self.output is None else "after"
             sites = [Site(path, CrossModalAttention(widths[-1]), when, entry=self.output)]
         return Plan(DepthPyramid(widths, levels=levels), sites)
-
-    def _check_call(self, names: list[str], generator: nn.Module, args: Any, kwargs: Any) -> None:
-        """Refuse key points with Jacobians on one side only, which some networks silently ignore."""
-        given = dict(zip(names, args, strict=False)) | kwargs
-        both = [given[name] for name in self.arguments if name in given]
-        for kp in both:
-            self._check_entries("key points", kp)
-        if len(both) == 2 and len({kp.get(self.keypoints[-1]) is None for kp in both}) == 2:
-            (one, other), names = (", ".join(kp) for kp in both), list(self.arguments)
-            raise ValueError(f"key points: {names[0]} has {one}, {names[1]} {other}")
-
-    def _check_entries(self, owner: str, kp: Any) -> None:
-        if not isinstance(kp, Mapping) or self.keypoints[0] not in kp:
-            found = ", ".join(kp) or "nothing" if isinstance(kp, Mapping) else type(kp).__name__
-            raise ValueError(f"{owner}: expected {' and '.join(map(repr, self.keypoints))}, found {found}")
 
     def _advice(self, kp_detector: nn.Module, generator: nn.Module, fdn: bool, cam: bool) -> str:
         """Name the families that the networks look like, or else the way of a fork."""

@@ -4,6 +4,8 @@ The warping network receives features of the source and not the image, so that i
 with `with_depth` to all calls of a loop: `warping.encode_depth(source)`.
 """
 
+from typing import Any
+
 from torch import nn
 
 from .family import Family
@@ -16,7 +18,8 @@ __all__ = ["LIVEPORTRAIT", "Retrofitted", "load_retrofit", "retrofit", "save_ret
 
 def _widths(warping_module: nn.Module) -> list[int]:
     """Channels of a feature at a quarter of the image size, and of an encoder that leads there by doubling them."""
-    width: int = warping_module.get_submodule(find_submodule(warping_module, "fourth", "warping_module")).out_channels
+    fourth: Any = warping_module.get_submodule(find_submodule(warping_module, "fourth", "warping_module"))
+    width = fourth.out_channels
     return [width // 4, width // 2, width]
 
 
@@ -26,6 +29,7 @@ LIVEPORTRAIT = Family(
     networks=("motion_extractor", "warping_module"),
     detector=("fc_kp",),
     generator=("dense_motion_network", "third", "fourth"),
+    absent=("first",),  # features come from outside
     output="out",
     widths=_widths,
     arguments=(),  # key points are plain tensors

@@ -1,4 +1,4 @@
-"""Retrofit of MCNet, the Memory Compensation Network (Hong and Xu 2023): FOMM's detector, and a decoder like TPSMM's."""
+"""Retrofit of MCNet, the Memory Compensation Network (Hong and Xu 2023): FOMM's detector, a decoder like TPSMM's."""
 
 from .family import Family
 from .fomm_networks import keypoints

@@ -13,7 +13,7 @@ __all__ = ["OSFV", "Retrofitted", "load_retrofit", "retrofit", "save_retrofit"]
 OSFV = Family(
     "osfv",
     "one-shot free-view talking heads",
-    detector=("kp", "predictor"),  # its heads are volumes without the image
+    volumes=("kp",),
     generator=("resblocks_3d", "dense_motion_network"),
     features=("resblocks_2d", "decoder"),  # the plain and the SPADE generator
 )

@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import skimage.draw
+import skimage.util
 import torch
 import torchvision.models.vgg
 import yaml
@@ -337,7 +338,7 @@ def prepare(checkout: Path) -> None:
     if not torch.cuda.is_available():
         for kind in (Tensor, nn.Module):
             kind.cuda = lambda self, *_: self  # type: ignore[assignment,method-assign]
-    skimage.draw.circle = skimage.draw.disk  # its name in new versions; draws nothing here
+    skimage.draw.circle, skimage.util.pad = skimage.draw.disk, np.pad  # names in new versions; not called here
     layers = torchvision.models.vgg.cfgs["E"]
     torchvision.models.vgg19 = lambda pretrained=False: SimpleNamespace(
         features=torchvision.models.vgg.make_layers(layers)
