@@ -109,7 +109,7 @@ class Family:
             paths = self.find_convolutions(kp_detector, targets) if fdn else []
             site = self.find_feature(generator, targets) if cam else None
         except ValueError as error:
-            raise ValueError(f"{error}; {self._advice(kp_detector, generator, fdn, cam)}") from error
+            raise ValueError(f"{error}; {self._advice(kp_detector, generator)}") from error
         options = {"family": self.name, "fdn": fdn, "cam": cam}
         options |= {"levels": levels} if self.blocks else {}
         options |= {"targets": targets} if targets else {}
@@ -231,16 +231,14 @@ class Family:
             sites = [Site(path, CrossModalAttention(widths[-1]), when, entry=self.output)]
         return Plan(DepthPyramid(widths, levels=levels), sites)
 
-    def _advice(self, kp_detector: nn.Module, generator: nn.Module, fdn: bool, cam: bool) -> str:
-        """Name the families that the networks look like, or else the way of a fork."""
+    def _advice(self, kp_detector: nn.Module, generator: nn.Module) -> str:
+        """Name the family that the networks look like, or else the way of a fork."""
         for other in _DECLARED:
             try:
-                found = other is not self and (fdn, cam) != (False, False)
-                found = found and (not fdn or bool(other.find_convolutions(kp_detector, {})))
-                if found and cam:
-                    other.find_feature(generator, {})
+                other.find_convolutions(kp_detector, {})
+                other.find_feature(generator, {})
             except ValueError:
                 continue
-            if found:
+            if other is not self:
                 return f"this looks like {other.title}: use integrations.{other.name}"
         return f"if this is a fork of {self.title}, give the paths of renamed parts as targets="
