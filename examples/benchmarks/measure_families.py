@@ -3,7 +3,8 @@
     python examples/benchmarks/measure_families.py FAMILY CHECKOUT [--json docs/retrofit.json]
 
 CHECKOUT is one of the family's repository, whose released configuration is read; weights are random. Figures are the
-largest differences between the networks with and without depth. With --json, they are entered into that file.
+largest differences between the networks with and without depth. With --json, they are entered into that file, and the
+table of docs/retrofit.md is printed.
 """
 
 import argparse
@@ -142,6 +143,21 @@ def store(family: Any, upstream: Upstream, pair: Any, nets: Nets, source: Tensor
     return differ(upstream.call({**nets, **dict(zip(names[:2], loaded, strict=True))}, source, driving), expected)
 
 
+def rows(table: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Lines of the table in Markdown."""
+    names = {"eval": "eval", "train": "train", "statistics": "statistics", "step": "training step", "demo": "demo loop"}
+    names |= {"stored": "saved, loaded", "gradients": "new parameters with gradient", "effect": "effect of 3 steps"}
+    yield " | ".join(["| code", "commit", *names.values()]) + " |"
+    yield "|---" * (2 + len(names)) + "|"
+    for code, figures in table.items():
+        cells = [_cell(figures[name]) for name in names]
+        yield " | ".join([f"| {code}", figures["commit"], *cells]) + " |"
+
+
+def _cell(figure: float | str | None) -> str:
+    return "none" if figure is None else figure if isinstance(figure, str) else f"{figure:.2g}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=UPSTREAM)
@@ -158,7 +174,9 @@ def main() -> None:
     print(options.family, json.dumps(result))
     if options.json:
         table = json.loads(options.json.read_text()) if options.json.exists() else {}
-        options.json.write_text(json.dumps({**table, options.family: result}, indent=1) + "\n")
+        table = {name: {**table, options.family: result}[name] for name in UPSTREAM if name in {*table, options.family}}
+        options.json.write_text(json.dumps(table, indent=1) + "\n")
+        print("\n".join(rows(table)))
 
 
 if __name__ == "__main__":
