@@ -57,7 +57,8 @@ def upgrade_checkpoint(
 
 def _lengthen(state: dict[str, Any], modules: Sequence[nn.Module]) -> None:
     """Give the parameters in the state of an optimizer the numbers that they have among the added ones."""
-    groups, numbers, count = state["param_groups"], [], 0
+    numbers: list[int] = []
+    groups, count = state["param_groups"], 0
     for module in modules:
         numbers += range(
             count, count + len(list((module.model if isinstance(module, Retrofitted) else module).parameters()))
