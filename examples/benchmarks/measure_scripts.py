@@ -26,6 +26,13 @@ MOTION = {"block_expansion": 8, "max_features": 16, "num_blocks": 2, "scale_fact
 TRAIN = {"num_repeats": 2, "epoch_milestones": [9], "lr_generator": 2.0e-4, "batch_size": 2, "scales": [1]}
 TRAIN |= {"checkpoint_freq": 50, "transform_params": {"sigma_affine": 0.05, "sigma_tps": 0.005, "points_tps": 5}}
 LOSSES = {"perceptual": [0, 0, 0, 0, 0], "equivariance_value": 10}
+ANIMATE = {
+    "normalization_params": {
+        "adapt_movement_scale": False,
+        "use_relative_movement": True,
+        "use_relative_jacobian": True,
+    }
+}
 OUTPUT = {"num_videos": 1, "format": ".gif"}
 
 
@@ -33,7 +40,7 @@ def config(family: str, folder: Path, epochs: int) -> dict[str, Any]:
     data = {"root_dir": str(folder / "data"), "frame_shape": [64, 64, 3], "id_sampling": False}
     common = {"dataset_params": {**data, "augmentation_params": {"flip_param": {"horizontal_flip": True}}}}
     common |= {"visualizer_params": {"kp_size": 2, "draw_border": True, "colormap": "gist_rainbow"}}
-    common |= {"reconstruction_params": OUTPUT, "animate_params": {"num_pairs": 1, "format": ".gif"}}
+    common |= {"reconstruction_params": OUTPUT, "animate_params": {**ANIMATE, "num_pairs": 1, "format": ".gif"}}
     generator = {"block_expansion": 8, "max_features": 32, "num_down_blocks": 2}
     if family == "fomm":
         judge = {"scales": [1], "block_expansion": 8, "max_features": 16, "num_blocks": 2}
