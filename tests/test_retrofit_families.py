@@ -60,6 +60,23 @@ def test_a_retrofit_changes_nothing_until_it_is_trained(example, mode):
         assert_equal(dict(net.state_dict()), dict(original.state_dict()))
 
 
+FIRST = "predictor.down_blocks.0.conv"
+SITES = {
+    "mraa": [FIRST, "regions", "jacobian", "bottleneck"],
+    "cosegmentation": [FIRST, "shift", "segmentation", "affine", "bottleneck"],
+    "osfv": ["predictor.0.conv", "resblocks_2d"],
+    "osfv, SPADE": ["predictor.0.conv", "decoder"],
+    "mcnet": [FIRST, "kp", "jacobian", "resblock.0", "resblock.2"],
+    "liveportrait": ["detector.0", "output 'out'"],
+}
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_depth_enters_where_the_image_and_the_warped_feature_are(name):
+    pair = with_depth(EXAMPLES[name], networks(EXAMPLES[name].networks))
+    assert [site.path for part in pair for site in part.status().sites] == SITES[name]
+
+
 @each_example
 def test_all_that_is_new_trains_and_is_stored(example, tmp_path):
     nets = networks(example.networks)
