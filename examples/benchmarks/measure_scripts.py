@@ -3,7 +3,7 @@
     python examples/benchmarks/measure_scripts.py fomm|tpsmm CHECKOUT
 
 A copy of CHECKOUT is changed as in the page's diff, and run on a CPU with small networks, random images and a random
-perceptual network, without one for FOMM. Prints the epoch and the number of parameters with optimizer state in each checkpoint.
+perceptual network, without one for FOMM. Prints epoch and number of parameters with optimizer state of each checkpoint.
 """
 
 import re
