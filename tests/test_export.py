@@ -154,7 +154,7 @@ def test_graphs_that_draw_something_else_never_appear(traced_before, faces, tmp_
 
 
 def test_int8_that_is_too_coarse_never_appears(traced_before, faces, tmp_path, monkeypatch):
-    monkeypatch.setattr("depthaware.export.quantization.LEAST_PSNR", 150.0)
+    monkeypatch.setattr("depthaware.export.quantization.LEAST_PSNR", {"onnx": 150.0})
     with pytest.raises(ValueError, match=r"int8: .* dB of float32, expected at least 150 dB"):
         exporting.export(build(), tmp_path / "new", *faces, int8=True)
     assert not list(tmp_path.iterdir())
