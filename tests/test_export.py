@@ -188,7 +188,7 @@ def test_what_is_wrong_is_said_in_one_line(exported, tmp_path, monkeypatch, caps
         "export --output new --calibrate absent.mp4": "absent.mp4: No such file",
         "export --output new --size 50": "expected height and width in multiples of",
         "export --output new --size 0": "--size: expected a number of pixels, got 0",
-        "export --output new --format torch --int8": "format: expected onnx or, unless int8, torch",
+        "export --output new --format torch --int8": "format: expected onnx, openvino or, unless int8, torch",
     }
     for line, message in lines.items():
         assert main(line.split()) == 2, line

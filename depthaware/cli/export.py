@@ -1,4 +1,4 @@
-"""`depthaware export`: export a model for ONNX Runtime or PyTorch."""
+"""`depthaware export`: export a model for ONNX Runtime, OpenVINO or PyTorch."""
 
 from argparse import ArgumentParser, Namespace
 from importlib.resources import files
@@ -14,13 +14,13 @@ def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
-    parser.add_argument("--output", metavar="FOLDER", required=True, help="for `animate --backend onnxruntime`")
-    parser.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="(default: %(default)s)")
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="for `animate --backend`")
+    parser.add_argument("--format", choices=["onnx", "openvino", "torch"], default="onnx", help="(default: %(default)s)")
     size = "side of the images in pixels (default: that of the weights' training)"
     parser.add_argument("--size", type=int, metavar="N", help=size)
-    parser.add_argument("--int8", action="store_true", help="quantize for the CPU; onnx only")
+    parser.add_argument("--int8", action="store_true", help="quantize for the CPU; not torch")
     video = "real frames to check and calibrate with (default: a bundled clip)"
-    parser.add_argument("--calibrate", metavar="VIDEO", default=str(_MEDIA / "driving.mp4"), help=video)
+    parser.add_argument("--calibrate", "--calibration", metavar="VIDEO", default=str(_MEDIA / "driving.mp4"), help=video)
 
 
 def check(args: Namespace) -> None:
@@ -28,7 +28,7 @@ def check(args: Namespace) -> None:
     if args.size is not None and args.size < 1:
         raise ValueError(f"--size: expected a number of pixels, got {args.size}")
     if args.int8 and args.format == "torch":
-        raise ValueError("format: expected onnx or, unless int8, torch, got 'torch'")
+        raise ValueError("format: expected onnx, openvino or, unless int8, torch, got 'torch'")
     if Path(args.output).is_file():
         raise ValueError(f"output {args.output!r}: is a file, expected a folder")
     check_video(args.calibrate)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .._optional import require
 
-DEVICES = ("CPU", "GPU", "NPU", "AUTO")
 _EXACT = {"Constant", "Parameter", "Result", "Concat", "Relu", "AvgPool", "MaxPool"}
 """What a convolution's integers may pass; everything else, coordinates among it, stays in float32."""
 

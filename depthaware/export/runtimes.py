@@ -14,7 +14,7 @@ from .openvino import check_device, open_openvino
 
 Runner = Callable[..., list[Tensor]]
 Runtime = Literal["onnxruntime", "openvino"]
-RUNS = {"onnxruntime": ("onnx",), "openvino": ("openvino", "onnx")}  # formats, the best first
+RUNS: dict[Runtime, tuple[str, ...]] = {"onnxruntime": ("onnx",), "openvino": ("openvino", "onnx")}  # formats, the best first
 
 
 class ExportedSource(NamedTuple):
