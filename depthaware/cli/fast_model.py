@@ -27,9 +27,12 @@ def load_fast(args: Namespace, frames: int) -> "SupportsAnimation":
             batch_size=min(args.batch_size, frames),
             notes=lambda line: None if args.quiet else print(f"depthaware: {line}", file=sys.stderr),
         )
+    import torch
+
     from ..export.runtimes import ExportedDaGAN
 
-    return ExportedDaGAN(args.weights, runtime=args.backend, device=args.device or "CPU")
+    where = {"device": args.device or "CPU", "dtype": getattr(torch, args.dtype or "float32")}
+    return ExportedDaGAN(args.weights, runtime=args.backend, **where)
 
 
 def check_backend(args: Namespace) -> None:
@@ -40,8 +43,10 @@ def check_backend(args: Namespace) -> None:
         check_weights(args)
     if args.backend == "torch":
         return
-    if args.compile or args.dtype not in (None, *["float32"] * (args.backend != "auto")):
-        raise ValueError(f"--backend {args.backend}: computes in dtypes of its own, expected neither --dtype nor --compile")
+    known = {"auto": [], "onnxruntime": ["float32"], "openvino": ["float32", "bfloat16"]}[args.backend]
+    if args.compile or args.dtype not in (None, *known):
+        dtypes = f"of --dtype only {' or '.join(known)}" if known else "no --dtype"
+        raise ValueError(f"--backend {args.backend}: expected {dtypes}, and no --compile")
     if args.backend != "openvino" and args.device not in (None, "cpu"):
         raise ValueError(f"--device {args.device}: expected cpu, on which {args.backend} works here")
 

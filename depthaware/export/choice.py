@@ -33,8 +33,8 @@ def choose_fastest(
 ) -> SupportsAnimation:
     """Animate a few bundled frames in every way that is installed, and return the fastest that draws the same.
 
-    Those are PyTorch in float32 and, where the processor has it, bfloat16, and each export on ONNX Runtime and
-    OpenVINO. They take turns, so that other load affects all of them.
+    Those are PyTorch and each export on ONNX Runtime and OpenVINO, in float32 and, where the processor has it, in
+    bfloat16. They take turns, so that other load affects all of them.
 
     Args:
         model: on the CPU.
@@ -47,7 +47,7 @@ def choose_fastest(
     """
     source, driving = _sample(model.image_size, batch_size)
     candidates: dict[str, SupportsAnimation] = {"torch float32": optimize(model)}
-    if best_dtype(torch.device("cpu")) == torch.bfloat16:
+    if _has_bfloat16():
         candidates["torch bfloat16"] = optimize(model, dtype=torch.bfloat16)
     for folder in folders:
         candidates |= _exports(folder, model.image_size)
@@ -71,6 +71,10 @@ def choose_fastest(
     return candidates[best]
 
 
+def _has_bfloat16() -> bool:
+    return best_dtype(torch.device("cpu")) == torch.bfloat16
+
+
 def _exports(folder: str | Path, size: int) -> dict[str, SupportsAnimation]:
     """The ways to run an export; those whose package is missing are left out."""
     facts = read_facts(Path(folder))
@@ -78,11 +82,13 @@ def _exports(folder: str | Path, size: int) -> dict[str, SupportsAnimation]:
         raise ValueError(f"{folder}: expected an export in the format onnx or openvino, got torch")
     if facts["size"] != size:
         raise ValueError(f"{folder}: is for images of {facts['size']} pixels, expected {size}")
-    found: dict[str, SupportsAnimation] = {}
+    low, found = _has_bfloat16(), dict[str, SupportsAnimation]()
     for runtime, formats in RUNS.items():
         if facts["format"] in formats:
             with suppress(ImportError):
                 found[f"{runtime} {folder}"] = ExportedDaGAN(folder, runtime=runtime)
+                if runtime == "openvino" and low:
+                    found[f"openvino bfloat16 {folder}"] = ExportedDaGAN(folder, runtime=runtime, dtype=torch.bfloat16)
     return found
 
 

@@ -35,7 +35,14 @@ def check_device(device: str) -> str:
     return name
 
 
-def open_openvino(path: Path, names: dict[str, Any], device: str = "CPU", *, live: bool = False) -> Callable[..., Any]:
+def open_openvino(
+    path: Path,
+    names: dict[str, Any],
+    device: str = "CPU",
+    *,
+    dtype: torch.dtype = torch.float32,
+    live: bool = False,
+) -> Callable[..., Any]:
     """Load a graph as a function from its inputs to its outputs.
 
     It is compiled for single frames: their attention is fused then, and frames of a batch run side by side.
@@ -44,6 +51,7 @@ def open_openvino(path: Path, names: dict[str, Any], device: str = "CPU", *, liv
         path: of the .xml file, or of one in ONNX.
         names: lists of the names of its "inputs" and "outputs".
         device: one of OpenVINO's.
+        dtype: of what was not quantized; in bfloat16 coordinates are rounded, too.
         live: all threads work on one frame, for the least delay; otherwise each has its own, for the most frames.
     """
     openvino = require("openvino", "openvino")
@@ -56,9 +64,9 @@ def open_openvino(path: Path, names: dict[str, Any], device: str = "CPU", *, liv
     free = [model.input(name).partial_shape.is_dynamic for name in names["inputs"]]
     model.reshape(_single(model))
     hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if live else "THROUGHPUT"}
-    if device == "CPU":
+    if device == "CPU":  # others have precisions of their own
+        hints["INFERENCE_PRECISION_HINT"] = {torch.float32: "f32", torch.bfloat16: "bf16"}[dtype]
         hints |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1 if live else threads}
-        hints |= {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, device, hints)
     queue = openvino.AsyncInferQueue(compiled)
 

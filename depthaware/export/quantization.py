@@ -18,7 +18,10 @@ LEAST_PSNR = {"onnx": 35.0, "openvino": 40.0}
 # and so do the last convolutions of each network, since their quantization steps are visible.
 _GENERATOR = ("generator.appearance_encoder.", "generator.depth_encoder.", "generator.decoder.")
 _NETWORKS = ("depth_net.", "dense_motion.hourglass.", *_GENERATOR)
-CHOICES = {"onnx": [_NETWORKS], "openvino": [("kp_detector.hourglass.", *_NETWORKS), _NETWORKS, _NETWORKS[1:], _GENERATOR]}
+CHOICES = {
+    "onnx": [_NETWORKS],
+    "openvino": [("kp_detector.hourglass.", *_NETWORKS), _NETWORKS, _NETWORKS[1:], _GENERATOR],
+}
 """Networks to be quantized, most first: each is tried until the frames are near enough."""
 _LAST = (".head.", ".end.", ".final.", ".conv_img.")
 

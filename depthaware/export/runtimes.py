@@ -14,7 +14,10 @@ from .openvino import check_device, open_openvino
 
 Runner = Callable[..., list[Tensor]]
 Runtime = Literal["onnxruntime", "openvino"]
-RUNS: dict[Runtime, tuple[str, ...]] = {"onnxruntime": ("onnx",), "openvino": ("openvino", "onnx")}  # formats, the best first
+RUNS: dict[Runtime, tuple[str, ...]] = {
+    "onnxruntime": ("onnx",),
+    "openvino": ("openvino", "onnx"),
+}  # formats, the best first
 
 
 class ExportedSource(NamedTuple):
@@ -40,6 +43,8 @@ class ExportedDaGAN:
             rights: open those alone that you made yourself, or whose maker you would let use your computer.
         runtime: "onnxruntime" runs the format "onnx", "openvino" that and its own; None takes that of the format.
         device: of OpenVINO, which computes there: "CPU", "GPU", "NPU", or "AUTO" for its choice.
+        dtype: with OpenVINO on the CPU, float32 or bfloat16: of what was not quantized. Unlike after `optimize`,
+            coordinates are rounded, too.
         live: with OpenVINO, all threads work on one frame, for the least delay, not each on its own.
 
     Attributes:
@@ -61,6 +66,7 @@ class ExportedDaGAN:
         allow_code: bool = False,
         runtime: Runtime | None = None,
         device: str = "CPU",
+        dtype: torch.dtype = torch.float32,
         live: bool = False,
     ) -> None:
         folder = Path(folder)
@@ -83,7 +89,7 @@ class ExportedDaGAN:
         self.runtime: str = runtime or {"onnx": "onnxruntime"}.get(self.format, self.format)
         where: dict[str, Any] = {}
         if self.runtime == "openvino":
-            where = {"device": check_device(device), "live": live}
+            where = {"device": check_device(device), "dtype": dtype, "live": live}
         names = facts["graphs"]
         graphs = {name: open_graph(folder / names[name]["file"], names[name], self.runtime, **where) for name in GRAPHS}
         self._encode, self._detect, self._drive = (graphs[name] for name in GRAPHS)
