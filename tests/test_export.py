@@ -183,7 +183,7 @@ def test_what_is_wrong_is_said_in_one_line(exported, tmp_path, monkeypatch, caps
         f"{run} cut": "cut/driver.onnx: cannot be loaded",
         f"{run} half": "half/detector.onnx: cannot be loaded",
         f"{run} {exported} --device cuda": "--device cuda: expected cpu, on which onnxruntime works here",
-        f"{run} {exported} --dtype float16": "--backend onnxruntime: expected of --dtype only float32, and no --compile",
+        f"{run} {exported} --dtype float16": "expected of --dtype only float32, and no --compile",
         "export --output new --weights absent": "weights 'absent'",
         "export --output new --calibrate absent.mp4": "absent.mp4: No such file",
         "export --output new --size 50": "expected height and width in multiples of",

@@ -55,9 +55,8 @@ def add(parser: ArgumentParser) -> None:
     gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
     parser.add_argument("--compile", action="store_true", help=gain)
     backend = (
-        "onnxruntime and openvino run a folder made by `depthaware export`: --weights FOLDER; auto measures a few frames "
-        "and takes the fastest of those that draw the same; openvino takes --device CPU, GPU, NPU or AUTO (default: "
-        "%(default)s)"
+        "onnxruntime and openvino (--device CPU, GPU, NPU or AUTO) run a folder made by `depthaware export`: --weights "
+        "FOLDER; auto measures a few frames and takes the fastest that draws the same (default: %(default)s)"
     )
     known = ["torch", "onnxruntime", "openvino", "auto"]
     parser.add_argument("--backend", choices=known, default="torch", help=backend)

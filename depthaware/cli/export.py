@@ -15,12 +15,14 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--weights", default="dagan-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="branch, tag or commit of the Hub repository")
     parser.add_argument("--output", metavar="FOLDER", required=True, help="for `animate --backend`")
-    parser.add_argument("--format", choices=["onnx", "openvino", "torch"], default="onnx", help="(default: %(default)s)")
+    formats = ["onnx", "openvino", "torch"]
+    parser.add_argument("--format", choices=formats, default="onnx", help="(default: %(default)s)")
     size = "side of the images in pixels (default: that of the weights' training)"
     parser.add_argument("--size", type=int, metavar="N", help=size)
     parser.add_argument("--int8", action="store_true", help="quantize for the CPU; not torch")
     video = "real frames to check and calibrate with (default: a bundled clip)"
-    parser.add_argument("--calibrate", "--calibration", metavar="VIDEO", default=str(_MEDIA / "driving.mp4"), help=video)
+    clip = str(_MEDIA / "driving.mp4")
+    parser.add_argument("--calibrate", "--calibration", metavar="VIDEO", default=clip, help=video)
 
 
 def check(args: Namespace) -> None:
