@@ -71,7 +71,7 @@ def test_it_reads_onnx_too_and_waits_for_one_frame_or_many(exported, faces):  # 
 
 
 @pytest.mark.parametrize("least, left", [(40.0, True), (quantization.LEAST_PSNR["openvino"] + 200, False)])
-def test_int8_keeps_the_frames_or_is_refused(least, left, ours, faces, tmp_path, monkeypatch):  # noqa: F811
+def test_int8_keeps_the_frames_or_is_refused(least, left, ours, faces, tmp_path, monkeypatch, capsys):  # noqa: F811
     pytest.importorskip("nncf")
     monkeypatch.setitem(quantization.LEAST_PSNR, "openvino", least)
     monkeypatch.setitem(quantization.CHOICES, "openvino", quantization.CHOICES["openvino"][: 4 if left else 1])
@@ -81,12 +81,13 @@ def test_int8_keeps_the_frames_or_is_refused(least, left, ours, faces, tmp_path,
             quantize_export(tmp_path / "int8", *faces)
         return
     psnr = quantize_export(tmp_path / "int8", *faces)
+    assert not capsys.readouterr().out  # NNCF shows bars
     exact, coarse = (follow(ExportedDaGAN(folder), *faces)[0] for folder in (ours, tmp_path / "int8"))
     assert psnr >= 40
     assert -10 * (exact - coarse).square().mean().log10() >= 35
     assert not torch.equal(exact, coarse)
     sizes = [(folder / "driver.bin").stat().st_size for folder in (ours, tmp_path / "int8")]
-    assert sizes[1] < 0.6 * sizes[0]
+    assert sizes[1] < 0.75 * sizes[0]
 
 
 def test_networks_that_hurt_are_left_out_until_the_frames_are_near_enough(ours, faces, tmp_path, monkeypatch):  # noqa: F811
@@ -138,7 +139,7 @@ def test_animation_runs_on_it_from_the_command_line(ours, tmp_path, monkeypatch,
     portrait = read_image(str(MEDIA / "portrait.png"))
     frames = [frame.image for frame in animate(ExportedDaGAN(ours), portrait, [portrait, portrait[:, ::-1]])]
     assert len(frames) == 2
-    still = f"--source {MEDIA / 'portrait.png'} --driving {MEDIA / 'portrait.png'} --fit crop --quiet"
+    still = f"--source {MEDIA / 'portrait.png'} --driving {MEDIA / 'portrait.png'} --fit crop"
     assert main(f"animate --backend openvino --device AUTO --weights {ours} {still}".split()) == 0
     assert capsys.readouterr().out.startswith("animation.png")
 

@@ -1,6 +1,8 @@
 """Graphs for OpenVINO: conversion, quantization to int8, and running them on its devices."""
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +119,14 @@ def quantize_openvino(
     model = openvino.Core().read_model(path)
     samples = [dict(zip(inputs, (x.numpy() for x in tensors), strict=True)) for tensors in calibration]
     kept = [node.get_friendly_name() for node in model.get_ordered_ops() if not _quantizes(node, may_round)]
-    quantized = nncf.quantize(
-        model,
-        nncf.Dataset(samples),
-        subset_size=len(samples),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
-    )
+    with redirect_stdout(io.StringIO()):  # progress bars
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(samples),
+            subset_size=len(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
+        )
     part = output.with_name("part.xml")
     openvino.save_model(quantized, part, compress_to_fp16=False)
     for suffix in (".xml", ".bin"):  # others may have mapped the files of that name
