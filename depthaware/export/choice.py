@@ -51,7 +51,9 @@ def choose_fastest(
         candidates["torch bfloat16"] = optimize(model, dtype=torch.bfloat16)
     for folder in folders:
         candidates |= _exports(folder, model.image_size)
-    exact, quality, times = follow(candidates["torch float32"], source, driving)[0], {}, {}
+    exact = follow(candidates["torch float32"], source, driving)[0]
+    quality: dict[str, float] = {}
+    times: dict[str, float] = {}
     for name, candidate in list(candidates.items()):  # and warm up
         error = (follow(candidate, source, driving)[0] - exact).square().mean().clamp_min(1e-15)
         quality[name] = -10 * error.log10().item()

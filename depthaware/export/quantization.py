@@ -18,7 +18,7 @@ LEAST_PSNR = {"onnx": 35.0, "openvino": 40.0}
 # and so do the last convolutions of each network, since their quantization steps are visible.
 _GENERATOR = ("generator.appearance_encoder.", "generator.depth_encoder.", "generator.decoder.")
 _NETWORKS = ("depth_net.", "dense_motion.hourglass.", *_GENERATOR)
-CHOICES = {
+CHOICES: dict[str, list[tuple[str, ...]]] = {
     "onnx": [_NETWORKS],
     "openvino": [("kp_detector.hourglass.", *_NETWORKS), _NETWORKS, _NETWORKS[1:], _GENERATOR],
 }
