@@ -137,8 +137,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (B, M, C).
     """
     if torch.compiler.is_exporting():  # chunks as below would fix the batch size
-        parts = [(part @ key.mT).softmax(dim=-1).to(value.dtype) @ value for part in query.split(_QUERIES, dim=1)]
-        return torch.cat(parts, dim=1)
+        query, key, value = (x.unsqueeze(1) for x in (query, key, value))  # OpenVINO fuses it in four dimensions alone
+        parts = [(part @ key.mT).softmax(dim=-1).to(value.dtype) @ value for part in query.split(_QUERIES, dim=2)]
+        return torch.cat(parts, dim=2).squeeze(1)
     if query.is_cuda:
         # Unscaled scores need the precision of query and key.
         q, k, v = (x.unsqueeze(1).to(query.dtype).contiguous() for x in (query, key, value))

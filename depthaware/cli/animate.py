@@ -13,8 +13,8 @@ from ..media.formats import FIGURE_SUFFIXES, SILENT
 from ..media.signatures import found_in
 from .animate_options import add
 from .batch import Job, check_jobs, find_sources, run_jobs
-from .common import check_input, check_source, check_weights, progress
-from .fast_model import load_fast
+from .common import check_input, check_source, progress
+from .fast_model import check_backend, load_fast
 
 if TYPE_CHECKING:
     from ..inference.template import MotionTemplate
@@ -45,15 +45,7 @@ def check(args: Namespace) -> None:
     for name in ("batch_size", "max_size"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(args, name)}")
-    if args.backend == "torch":
-        check_weights(args)
-        return
-    if args.device not in (None, "cpu"):
-        raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
-    if args.compile or args.dtype not in (None, "float32"):
-        raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
-    if args.resolution is not None:
-        raise ValueError("--backend onnxruntime: has the size that was exported, expected no --resolution")
+    check_backend(args)
 
 
 def _fill_in(args: Namespace) -> None:

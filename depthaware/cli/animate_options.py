@@ -56,8 +56,14 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
     gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
     parser.add_argument("--compile", action="store_true", help=gain)
-    backend = "onnxruntime runs a folder made by `depthaware export`: --weights FOLDER (default: %(default)s)"
-    parser.add_argument("--backend", choices=["torch", "onnxruntime"], default="torch", help=backend)
+    backend = (
+        "onnxruntime and openvino (--device CPU, GPU, NPU or AUTO) run a folder made by `depthaware export`: --weights "
+        "FOLDER; auto measures a few frames and takes the fastest that draws the same (default: %(default)s)"
+    )
+    known = ["torch", "onnxruntime", "openvino", "auto"]
+    parser.add_argument("--backend", choices=known, default="torch", help=backend)
+    graphs = "exports of the same weights that --backend auto tries besides PyTorch"
+    parser.add_argument("--graphs", nargs="+", metavar="FOLDER", default=[], help=graphs)
     parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
     parser.add_argument("--compare", action="store_true", help="show source, driving frame and result side by side")
     parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")

@@ -18,11 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from benchmark_training import training_rates
@@ -57,7 +59,7 @@ class Options:
     rounds: int = option(5, "repetitions of every measurement")
     threads: int = option(2, "threads of the CPU")
     compile: bool = option(False, "time compiled networks on a CPU too; on a GPU they always are")
-    quick: bool = option(False, "256 pixels, 2 rounds, no ONNX Runtime, no training")
+    quick: bool = option(False, "256 pixels, 2 rounds, no exports, no training")
     peers: str = option("", "compare with networks of checkouts and with nothing else: fomm=FOLDER,liveportrait=FOLDER")
 
 
@@ -96,13 +98,22 @@ def variants(model: DaGAN, source: Tensor, batch: int, compile: bool) -> dict[st
 
 
 def exported(model: DaGAN, source: Tensor, frames: Tensor, batch: int) -> dict[str, Run]:
-    """Export to ONNX Runtime, in float32 and in int8, calibrated on half of these frames, none of which is timed."""
-    found = {}
+    """Exports in float32 and in int8, calibrated on half of these frames, none of which is timed."""
+    onnx, openvino = exports(model, source, frames, "onnx"), exports(model, source, frames, "openvino")
+    return {f"{name}, batch {batch}": in_batches(graphs, source, batch) for name, graphs in (onnx | openvino).items()}
+
+
+def exports(model: DaGAN, source: Tensor, frames: Tensor, format: Literal["onnx", "openvino"]) -> dict[str, Any]:
+    """The ways to run an export; a format whose package is missing has none."""
+    found: dict[str, Any] = {}
     for int8 in (False, True):
-        with tempfile.TemporaryDirectory() as folder:
-            export(model, Path(folder, "graphs"), source, frames, int8=int8)
-            graphs: Any = ExportedDaGAN(Path(folder, "graphs"))  # keeps the graphs in memory
-        found[f"ONNX Runtime, {'int8' if int8 else 'float32'}, batch {batch}"] = in_batches(graphs, source, batch)
+        with suppress(ImportError), tempfile.TemporaryDirectory() as folder:
+            print(export(model, Path(folder, "graphs"), source, frames, format=format, int8=int8), file=sys.stderr)
+            load = partial(ExportedDaGAN, Path(folder, "graphs"))  # keeps the graphs in memory
+            name = f"{'ONNX Runtime' if format == 'onnx' else 'OpenVINO'}, {'int8' if int8 else 'float32'}"
+            found[name] = load()
+            if format == "openvino":
+                found[f"{name} and bfloat16" if int8 else "OpenVINO, bfloat16"] = load(dtype=torch.bfloat16)
     return found
 
 
@@ -205,8 +216,11 @@ def time_files(options: Options) -> Table:
     source, video = read_image(str(MEDIA / "portrait.png")), read_video(path)
     frames = list(video)
     table: Table = {}
-    for dtype in [best_dtype(torch.device(options.device))] if options.quick else (torch.float32, torch.bfloat16):
-        fast = optimize(model, dtype=dtype)
+    dtypes = [best_dtype(torch.device(options.device))] if options.quick else [torch.float32, torch.bfloat16]
+    models: dict[str, Any] = {str(dtype).removeprefix("torch."): optimize(model, dtype=dtype) for dtype in dtypes}
+    if not options.quick and options.device == "cpu":
+        models |= exports(model, *sample_images(256, 32, "cpu"), "openvino")
+    for name, fast in models.items():
         images = torch.cat([fit_square(image, 256) for image in (source, *(frame.image for frame in frames))])
         encoded, batches = fast.encode_source(images[:1].to(options.device)), images[1:].to(options.device).split(8)
         with tempfile.TemporaryDirectory() as folder:
@@ -225,12 +239,11 @@ def time_files(options: Options) -> Table:
             }
             times: dict[str, list[float]] = {name: [] for name in stages}
             for round in range(options.rounds + 1):  # the first warms up
-                for name, stage in stages.items():
+                for label, stage in stages.items():
                     duration = seconds(stage, options.device)
                     if round:
-                        times[name].append(duration)
-        rates = {name: len(frames) / statistics.median(values) for name, values in times.items()}
-        table[str(dtype).removeprefix("torch.")] = rates
+                        times[label].append(duration)
+        table[name] = {stage: len(frames) / statistics.median(values) for stage, values in times.items()}
     return table
 
 
