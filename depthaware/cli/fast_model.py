@@ -64,9 +64,8 @@ def _fast(model: "DaGAN", args: Namespace, frames: int) -> "OptimizedDaGAN | Enl
         check_size(model, args.resolution, "--resolution")
     device = next(model.parameters()).device
     dtype = getattr(torch, args.dtype) if args.dtype else best_dtype(device)
-    fast: OptimizedDaGAN | EnlargedDaGAN = optimize(model, dtype=dtype, compile=args.compile)
-    if args.resolution is not None:
-        fast = enlarge(fast, args.resolution)
+    optimized = optimize(model, dtype=dtype, compile=args.compile)
+    fast = optimized if args.resolution is None else enlarge(optimized, args.resolution)
     if args.compile:
         _warm_up(fast, min(args.batch_size, frames), args.quiet)
     return fast
