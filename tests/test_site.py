@@ -26,6 +26,7 @@ from depthaware.export import site as sites
 from depthaware.export.runtimes import ExportedDaGAN
 from depthaware.faces import BlazeFaceDetector
 from depthaware.faces.crop import Crop, face_crop
+from depthaware.faces.paste import Paste
 from depthaware.faces.views import View, look
 from depthaware.inference import AnimateOptions
 from depthaware.inference.source import Source
@@ -41,6 +42,12 @@ RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "node_modules" / "onnxru
 
 def clip_frames(step: int, count: int) -> list[np.ndarray]:
     return [frame.image for frame in islice(read_video(CLIP), 0, step * count, step)]
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -323,13 +330,8 @@ ENGINE = """async ({ photo, frames, backend }) => {
 
 def engine(page, photo: np.ndarray, frames: list[np.ndarray], backend: str = "wasm"):
     """The square of a photo and the frames made of it, and the crops of photo and frames, by the page's engine."""
-
-    def png(image: np.ndarray) -> str:
-        buffer = io.BytesIO()
-        PIL.Image.fromarray(image).save(buffer, "png")
-        return base64.b64encode(buffer.getvalue()).decode()
-
-    found = page.evaluate(ENGINE, {"photo": png(photo), "frames": [png(frame) for frame in frames], "backend": backend})
+    given = [base64.b64encode(png(image)).decode() for image in (photo, *frames)]
+    found = page.evaluate(ENGINE, {"photo": given[0], "frames": given[1:], "backend": backend})
     images = [np.frombuffer(base64.b64decode(each["pixels"]), np.uint8).reshape(256, 256, 4)[..., :3] for each in found]
     crops = [Crop((c["x"], c["y"]), c["side"], c["angle"]) for c in (each["crop"] for each in found)]
     return images, crops
@@ -370,4 +372,12 @@ def test_frames_and_crops_are_those_of_the_python_runtime(browser, site, address
     assert_alike(crops[1], face_crop(BlazeFaceDetector()([wide[0]])[0][0]))
     wanted = python_frames(site, square, [crop.read(image, 256) for crop, image in zip(crops[1:], wide, strict=True)])
     assert min(map(psnr, made, wanted)) >= 40
+
+    page.set_input_files("#photo", {"name": "photo.png", "mimeType": "image/png", "buffer": png(photo)})
+    page.wait_for_function("document.getElementById('result').width === 1024")
+    pasted = PIL.Image.fromarray(Paste(photo, crops[:1], 256)([square])).resize((1024, 658), PIL.Image.Resampling.BOX)
+    shown, alone = pixels(page), np.abs(photo.astype(int) - 120).max(-1).astype(np.uint8)
+    print(psnr(shown, np.asarray(pasted)))
+    page.uncheck("#paste")
+    assert np.array_equal(pixels(page), square) and np.array_equal(pixels(page, "source"), square)
     page.context.close()

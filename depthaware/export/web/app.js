@@ -12,7 +12,9 @@ const REFUSALS = {
   NotFoundError: "No camera was found. Please connect one, then start it again.",
   NotReadableError: "The camera is in use. Please close the other program that shows it, then start it again.",
 };
-let eye, hand, info, running = false, ready = false; // two engines: one looks at the next image while the other draws
+let eye, hand, info, running = false; // two engines: one looks at the next image while the other draws
+let whole, latest; // the photo with the place of its square, and the square last drawn
+const square = new OffscreenCanvas(1, 1);
 
 function makeEngine() {
   const worker = new Worker("engine.js", { type: "module" }), waiting = new Map();
@@ -53,10 +55,32 @@ async function prepare() {
   }
 }
 
-function show(pixels, id) {
-  const canvas = element(id), side = Math.sqrt(pixels.length / 4);
-  if (canvas.width !== side) canvas.width = canvas.height = side;
+function show(pixels, canvas) {
+  const side = Math.sqrt(pixels.length / 4);
+  resize(canvas, side, side);
   canvas.getContext("2d").putImageData(new ImageData(pixels, side, side), 0, 0);
+}
+
+function resize(canvas, width, height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+}
+
+// The square in its place in the photo, or alone.
+function showResult(pixels) {
+  const canvas = element("result"), alone = !element("paste").checked, { image, place, mask } = whole;
+  latest = pixels;
+  for (let i = 0; i < mask.length; i++) pixels[4 * i + 3] = alone ? 255 : mask[i];
+  if (alone) return show(pixels, canvas);
+  show(pixels, square);
+  resize(canvas, image.width, image.height);
+  const context = canvas.getContext("2d"), scale = place.side / square.width;
+  context.resetTransform();
+  context.drawImage(image, 0, 0);
+  context.translate(place.x + 0.5, place.y + 0.5);
+  context.rotate(place.angle);
+  context.scale(scale, scale);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(square, -square.width / 2, -square.height / 2);
 }
 
 async function choose(file, name) {
@@ -70,23 +94,27 @@ async function choose(file, name) {
   const found = await eye("photo", [image], [image]);
   if (!found) return say(`No face was found in ${name}. ${FACE}`);
   await hand("take", [found.source]);
-  ready = true;
-  show(found.pixels, "source");
-  show(found.pixels, "result");
-  element("camera").disabled = running;
+  whole?.image.close();
+  whole = found.whole;
+  show(found.pixels, element("source"));
+  showResult(found.pixels);
+  element("camera").disabled = false;
   if (!running) say("Now start the camera, and look straight ahead.");
 }
 
 async function start() {
-  element("camera").disabled = true;
-  const video = element("video");
+  const video = element("video"), button = element("camera");
+  button.disabled = true;
   try {
     if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
     video.srcObject = await navigator.mediaDevices.getUserMedia(CONSTRAINTS);
     await video.play();
     video.parentElement.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
+    await eye("restart");
     running = true;
-    element("rest").disabled = false;
+    element("rest").disabled = button.disabled = false;
+    button.textContent = "Stop the camera";
+    say("Look straight ahead …");
     await follow(video);
     say("The camera has stopped. Start it again to go on.");
   } catch (error) {
@@ -94,16 +122,25 @@ async function start() {
     say(REFUSALS[error.name] ?? problem(error));
   }
   running = false;
-  video.srcObject?.getTracks().forEach((track) => track.stop());
+  stop();
+  outline(null);
   element("rest").disabled = true;
-  element("camera").disabled = false;
+  button.disabled = false;
+  button.textContent = "Start the camera";
+}
+
+function stop() {
+  element("video").srcObject?.getTracks().forEach((track) => track.stop());
 }
 
 async function follow(video) {
   const [track] = video.srcObject.getVideoTracks(), times = [];
   let drawing = Promise.resolve(), last = -1;
   while (track.readyState === "live") {
-    if (video.currentTime === last) await new Promise((resolve) => setTimeout(resolve, 5)); // no new image yet
+    if (video.currentTime === last) {
+      await new Promise((resolve) => setTimeout(resolve, 5)); // no new image yet
+      continue;
+    }
     last = video.currentTime;
     const image = await createImageBitmap(video);
     const seen = await eye("look", [image, true], [image]);
@@ -115,7 +152,7 @@ async function follow(video) {
       continue;
     }
     drawing = hand("draw", [seen.moved]).then((pixels) => {
-      show(pixels, "result");
+      showResult(pixels);
       times.push(performance.now());
       if (times.length > 10) times.shift();
       document.body.dataset.frames = Number(document.body.dataset.frames ?? 0) + 1;
@@ -154,7 +191,8 @@ element("photo").addEventListener("change", ({ target }) => {
   target.value = ""; // the same file may be chosen again
   if (file) choose(file, file.name).catch((error) => say(problem(error)));
 });
-element("camera").addEventListener("click", start);
+element("camera").addEventListener("click", () => (running ? stop() : start()));
+element("paste").addEventListener("change", () => { if (latest) showResult(latest); });
 element("rest").addEventListener("click", () => eye("restart"));
 
 try {
@@ -170,7 +208,7 @@ try {
   Object.assign(document.body.dataset, info);
   element("photo").disabled = false;
   const example = await fetch("portrait.png");
-  if (example.ok && !ready) await choose(await example.blob(), "The example");
+  if (example.ok && !whole) await choose(await example.blob(), "The example");
   document.body.dataset.ready = "yes";
 } catch (error) {
   console.error(error);

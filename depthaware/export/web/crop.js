@@ -1,6 +1,7 @@
 // The square of an image around a face, as depthaware.faces places it. Pixels have their centers at integers.
 const FACTOR = 2.2, LIFT = 0.11, HEAD = 1.4; // sides of the square, its lift, and the whole head, in sides of the box
 const USUAL = [1.6, 2.66], SHIFT = 0.17; // sides and shifts of squares that are crops of faces already
+const FEATHER = 0.12; // width of the border that fades out, in sides of the square
 
 export function roll({ points }) {
   return Math.atan2(points[3] - points[1], points[2] - points[0]);
@@ -28,6 +29,29 @@ export function cover(square, face) {
   const middle = turn(head), reach = (side - head.side) / 2;
   const [u, v] = turn(square).map((at, axis) => Math.min(Math.max(at, middle[axis] - reach), middle[axis] + reach));
   return { x: cos * u - sin * v, y: sin * u + cos * v, side, angle: square.angle };
+}
+
+// Opacity, 0 to 255, of a square that is drawn back into its image: it fades out towards its sides inside the image.
+export function opacity(crop, image, size) {
+  const sides = [[0, -1], [0, 1], [1, -1], [1, 1]].filter((side) => isVisible(crop, image, ...side));
+  return Uint8ClampedArray.from({ length: size * size }, (_, i) => {
+    const place = [i % size, Math.floor(i / size)].map((at) => (at + 0.5) / size - 0.5);
+    return sides.reduce((value, [axis, sign]) => value * ramp((0.5 - sign * place[axis]) / FEATHER), 255);
+  });
+}
+
+function isVisible({ x, y, side, angle }, { width, height }, axis, sign) {
+  const cos = side * Math.cos(angle), sin = side * Math.sin(angle);
+  for (let i = -32; i <= 32; i++) {
+    const [a, b] = axis ? [i / 64, sign / 2] : [sign / 2, i / 64], u = x + cos * a - sin * b, v = y + sin * a + cos * b;
+    if (u >= 0.5 && v >= 0.5 && u <= width - 1.5 && v <= height - 1.5) return true;
+  }
+  return false;
+}
+
+function ramp(position) {
+  const at = Math.min(Math.max(position, 0), 1);
+  return at * at * (3 - 2 * at);
 }
 
 // Red, green and blue planes in [0, 1] of a square; beyond the image its edge goes on.

@@ -1,9 +1,9 @@
 // The exported graphs in a thread of their own, so that the page stays responsive: photo and frames in, frames out.
-import { cover, faceCrop, readCrop, roll, wholeImage } from "./crop.js";
+import { cover, faceCrop, opacity, readCrop, roll, wholeImage } from "./crop.js";
 import { FaceFinder } from "./faces.js";
 import { relativeMotion } from "./motion.js";
 
-const MOST_PIXELS = 2048, TILTED = 0.1, ASKEW = 0.35; // longest side of a photo; roll of photos and cameras, in radians
+const MOST_PIXELS = 2048, SHOWN = 1024, TILTED = 0.1, ASKEW = 0.35; // longest sides; roll, in radians
 let ort, facts, sessions, faces, source;
 let rest = { face: null, crop: null, keypoints: null }; // of the camera: the face last seen, its square, the first pose
 
@@ -22,16 +22,19 @@ const tasks = {
     return open(names, threads, "wasm", ".onnx");
   },
 
-  // The square around the face of a photo, and what drawing needs of it; null without a face.
+  // The square around the face of a photo, its place there, and what drawing needs of it; null without a face.
   async photo(bitmap) {
-    const image = draw(bitmap, Math.min(1, MOST_PIXELS / Math.max(bitmap.width, bitmap.height)));
+    const image = draw(bitmap, MOST_PIXELS / Math.max(bitmap.width, bitmap.height));
+    bitmap.close();
     const face = await faces.search(image.canvas);
     if (!face) return null;
     const angle = roll(face), crop = wholeImage(faceCrop(face, Math.abs(angle) < TILTED ? 0 : angle), image.canvas);
     const square = readSquare(image, crop), found = await detect("source", square);
     source = { ...found, ...(await run("source_encoder", found)) };
     tasks.restart();
-    return { pixels: toPixels(square), source: toList(source), crop };
+    const { width, height } = image.canvas, { canvas, place } = reduce(image, crop, SHOWN / Math.max(width, height));
+    const whole = { image: await createImageBitmap(canvas), place, mask: opacity(crop, image.canvas, facts.size) };
+    return { pixels: toPixels(square), source: toList(source), crop, whole };
   },
 
   // The key points to which one image of the camera moves the photo; null without a face.
@@ -113,9 +116,9 @@ async function detect(role, square) {
 
 const canvases = [];
 
-function draw(image, scale, mirror = false, slot = 0) {
-  const canvas = (canvases[slot] ??= new OffscreenCanvas(1, 1));
-  const [width, height] = [image.width, image.height].map((length) => Math.max(1, Math.round(length * scale)));
+function draw(image, scale, mirror = false, slot = 0) { // never enlarges
+  const canvas = (canvases[slot] ??= new OffscreenCanvas(1, 1)), factor = Math.min(scale, 1);
+  const [width, height] = [image.width, image.height].map((length) => Math.max(1, Math.round(length * factor)));
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
@@ -125,12 +128,16 @@ function draw(image, scale, mirror = false, slot = 0) {
 }
 
 // The square of an image at the size of the model; a large one is reduced first, so that nothing flickers.
-function readSquare({ canvas }, crop) {
-  const scale = Math.min(1, facts.size / crop.side);
-  const small = scale < 0.75 ? draw(canvas, scale, false, 1) : canvas.getContext("2d");
-  const ratio = small.canvas.width / canvas.width, move = (at) => (at + 0.5) * ratio - 0.5;
-  const pixels = small.getImageData(0, 0, small.canvas.width, small.canvas.height);
-  return readCrop(pixels, { x: move(crop.x), y: move(crop.y), side: crop.side * ratio, angle: crop.angle }, facts.size);
+function readSquare(image, crop) {
+  const { canvas, place } = reduce(image, crop, facts.size / crop.side);
+  return readCrop(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height), place, facts.size);
+}
+
+// A smaller image, unless it would be nearly as large, and the place of a square in it.
+function reduce({ canvas }, crop, scale) {
+  const small = scale < 0.75 ? draw(canvas, scale, false, 1).canvas : canvas;
+  const ratio = small.width / canvas.width, move = (at) => (at + 0.5) * ratio - 0.5;
+  return { canvas: small, place: { ...crop, x: move(crop.x), y: move(crop.y), side: crop.side * ratio } };
 }
 
 function toPixels(planes) {
