@@ -118,7 +118,7 @@ class MotionTemplate:
         if names.keys() | {"jacobian"} != _DTYPES.keys():
             known, found = ", ".join(_DTYPES), short(", ".join(sorted(names)) or "nothing")[1:-1]
             raise ValueError(f"{path}: is damaged, expected {known}, got {found}")
-        tensors = read_tensors(path)
+        tensors: dict[str, Any] = read_tensors(path)
         if problem := _problem(tensors):
             raise ValueError(f"{path}: is damaged, {problem}")
         keypoints = Keypoints(tensors.pop("keypoints"), tensors.pop("jacobian", None))
