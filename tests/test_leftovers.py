@@ -57,6 +57,21 @@ def test_leftovers_of_a_killed_process_go_with_the_next_result_and_those_of_a_li
     assert sorted(os.listdir(tmp_path)) == [".hidden.part", "c", "other"]
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs to see a process's open files")
+def test_what_cannot_be_removed_is_no_error_and_stays_open_in_no_process(tmp_path, monkeypatch):
+    (tmp_path / ".a.01234567.part").mkdir()
+    os.mkfifo(tmp_path / ".pipe.01234567.part")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    before = os.listdir("/proc/self/fd")
+    with whole_file(tmp_path / "a") as part:
+        part.touch()
+    assert os.listdir("/proc/self/fd") == before and hidden(tmp_path) == [".a.01234567.part"]
+
+
 def test_a_writer_whose_file_is_swept_before_it_holds_it_takes_another(tmp_path, monkeypatch):
     from depthaware.media import leftovers
 

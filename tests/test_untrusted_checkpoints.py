@@ -68,6 +68,7 @@ def _text(letters: str) -> bytes:
     return b"X" + len(letters.encode()).to_bytes(4, "little") + letters.encode()
 
 
+BYTEARRAY = b"c__builtin__\nbytearray\n"
 BILLION = b"J" + (10**9).to_bytes(4, "little")
 UNSAFE = "not a PyTorch checkpoint that is safe to read"
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -102,6 +103,12 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         _calling(b"__builtin__ bytearray", b"q\x01h\x010h\x01" + BILLION + b"\x85R\x86"),
         UNSAFE,
     ),
+    "a bytearray of 1 GB from a list": (_calling(b"__builtin__ bytearray", b"]" + BILLION + b"aR"), UNSAFE),
+    "a bytearray of 1 GB by another call": (
+        _calling(b"torch._tensor _rebuild_from_type_v2", b"(" + BYTEARRAY * 2 + BILLION + b"\x85}tR"),
+        UNSAFE,
+    ),
+    "a storage of 1 GB": (_calling(b"torch.storage UntypedStorage", BILLION + b"\x85R"), UNSAFE),
     "a tensor of 4 GB": (_calling(b"torch FloatTensor", BILLION + b"\x85R"), UNSAFE),
     "a codec that takes hours": (
         _calling(b"_codecs encode", _text("".join(map(chr, range(0x3400, 0x9E00))) * 5) + _text("punycode") + b"\x86R"),
@@ -139,7 +146,8 @@ def test_plain_data_of_all_kinds_is_read(tmp_path, zipped):
         "ordered": OrderedDict(a=1),
         "torch": (torch.float16, torch.device("cpu"), torch.Size([1])),
     }
-    tensors = {"w": torch.ones(2), "p": torch.nn.Parameter(torch.ones(1))}
+    tensors = {"w": torch.ones(2), "p": torch.nn.Parameter(torch.ones(1)), "named": torch.ones(3)}
+    tensors["named"].origin = "a tensor with attributes"  # of which PyTorch writes another call
     torch.save({**data, **tensors}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     found = load(tmp_path / "x.pth")
     assert {key: found[key] for key in data} == data and all(torch.equal(found[key], tensors[key]) for key in tensors)

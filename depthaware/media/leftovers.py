@@ -26,9 +26,11 @@ def temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
     try:
         yield part
     finally:
-        _remove(part)
-        if handle is not None:
-            os.close(handle)
+        try:
+            _remove(part)
+        finally:
+            if handle is not None:
+                os.close(handle)
 
 
 @contextmanager
@@ -52,8 +54,10 @@ def _sweep(folder: Path) -> None:
         for name in filter(_OURS.fullmatch, os.listdir(folder)):
             with suppress(OSError):  # it is held, or was removed by another process
                 if (handle := _hold(folder / name)) is not None:
-                    _remove(folder / name)
-                    os.close(handle)
+                    try:
+                        _remove(folder / name)
+                    finally:
+                        os.close(handle)
 
 
 def _make(path: Path, is_folder: bool) -> tuple[Path, int | None]:
@@ -79,7 +83,7 @@ def _hold(part: Path) -> int | None:
     """
     if sys.platform == "win32":
         return None
-    handle = os.open(part, os.O_RDONLY)
+    handle = os.open(part, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of such a name would wait
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -34,7 +34,7 @@ def check_pickles(path: str | Path) -> None:
 
 
 class _Item(NamedTuple):
-    """What is on the stack of the pickle machine: how deep its tuples are, and its value, if that matters."""
+    """An entry on the stack of the pickle machine: how deep its tuples are, and its value, if that matters."""
 
     depth: int = 0
     value: Any = None
@@ -85,12 +85,15 @@ def _make(name: str, argument: Any, parts: list[_Item]) -> _Item:
 
 def _call(function: Any, args: Any) -> Any:
     """Refuse those calls among PyTorch's safe ones that make more than the file holds, or take forever."""
-    name = function.rpartition(" ")[2] if isinstance(function, str) else ""
-    encodes = name == "encode"
-    fits = not args or not (encodes or name == "bytearray" or name.endswith("Tensor"))
-    if encodes and args[1:] in (("latin1",), ("latin-1",)):
+    if not isinstance(function, str) or not isinstance(args, tuple):  # a list would do as well, but is not followed
+        raise ValueError("calls something that is not named, or with arguments that are no tuple")
+    name = function.rpartition(" ")[2]
+    if name == "_rebuild_from_type_v2":  # calls its first argument itself
+        return _call(args[0], args[2])
+    if name == "encode" and args[1:] in (("latin1",), ("latin-1",)):
         return _BYTES
-    if not fits and not (name == "bytearray" and args == (_BYTES,)):
+    makes = name in ("encode", "bytearray") or name.endswith(("Tensor", "UntypedStorage", "TypedStorage"))
+    if makes and args and not (name == "bytearray" and args == (_BYTES,)):
         raise ValueError(f"calls {name} with other arguments than PyTorch does")
     return None
 
