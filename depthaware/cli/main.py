@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import signal
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 
 from .._optional import require
 from . import animate, app, attention, compare, convert, depth, evaluate, export, inspect, live
-from .common import describe
+from .common import MISTAKES, describe, say, telling_memory
 from .config import add_config, apply_config
 
 
@@ -31,25 +30,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.check(args)
         if args.run is not inspect.run:  # it needs no PyTorch
             _import_libraries(args.quiet)
-        with _handling(_interrupt), warnings.catch_warnings():
+        with _handling(_interrupt), telling_memory(), warnings.catch_warnings():
             warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
             done = args.run(args)
     except KeyboardInterrupt as interrupt:
         return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
-    except (OSError, ValueError, ImportError, MemoryError) as error:
+    except MISTAKES as error:
         return _complain(f"error: {describe(error)}")
-    except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
-        if not re.search("out of memory|allocate memory|not enough memory", str(error)):
-            raise
-        return _complain("error: out of memory, try a smaller --batch-size or another --device")
     return 0 if args.quiet else _say(done)
 
 
 def _say(done: str) -> int:
-    """Print the result, which is written; a terminal that lacks a letter of its name is no error."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    """Print the result, which is written."""
     try:
-        print(done.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        say(done)
     except OSError as error:  # a full disk, a closed pipe
         sys.stdout = None  # or it is flushed again at the end
         return _complain(f"error: the result is written, but not this report: {error.strerror}")
@@ -68,7 +62,7 @@ def _complain(message: str, code: int = 2) -> int:
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"depthaware: warning: {message}", file=sys.stderr)
+    say(f"depthaware: warning: {message}", sys.stderr)
 
 
 def _import_libraries(quiet: bool) -> None:
