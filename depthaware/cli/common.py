@@ -167,7 +167,7 @@ def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]
         if bar is None:
             from tqdm import tqdm
 
-            bar = tqdm(total=total or None, unit=f" {unit}", dynamic_ncols=True, leave=False)
+            bar = tqdm(total=total or None, initial=done, unit=f" {unit}", dynamic_ncols=True, leave=False)
         bar.update(done - bar.n)
         if done >= total > 0:
             bar.close()
