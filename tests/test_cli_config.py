@@ -10,17 +10,17 @@ import pytest
 from clips import draw_image
 
 import depthaware
-from depthaware.cli import animate
+from depthaware.cli import animate, convert
 from depthaware.cli.config import add_config, apply_config
 from depthaware.cli.main import main
 from depthaware.media.video import Frame, read_video
 
 
-def parse(text: str, line: str, folder: Path) -> Namespace:
+def parse(text: str, line: str, folder: Path, command=animate) -> Namespace:
     (folder / "run.toml").write_text(text)
     words = [*line.split(), "--config", str(folder / "run.toml")]
     parser = ArgumentParser()
-    animate.add(parser)
+    command.add(parser)
     add_config(parser)
     apply_config(parser, words)
     return parser.parse_args(words)
@@ -40,6 +40,28 @@ def test_a_file_of_options_stands_for_the_options_and_the_command_line_wins(tmp_
     assert parse("batch_size = 3", "", tmp_path).batch_size == 3
 
 
+@pytest.mark.parametrize("text, found", [("true", True), ("false", False)])
+def test_an_option_that_can_be_denied_takes_both(text, found, tmp_path):
+    assert parse("", "c.pth --output out", tmp_path, convert).align_corners is None
+    assert parse(f"align-corners = {text}", "c.pth --output out", tmp_path, convert).align_corners is found
+    assert (
+        parse("align-corners = true", "c.pth --output out --no-align-corners", tmp_path, convert).align_corners is False
+    )
+
+
+def test_the_option_may_be_shortened_and_the_file_begin_with_a_mark(capsys):
+    Path("run.toml").write_text("\ufeffbatch-size = 0", "utf-8")
+    assert main(["animate", "--conf=run.toml"]) == 2
+    assert "batch_size: expected at least 1, got 0" in capsys.readouterr().err
+
+
+def test_options_that_exclude_each_other_do_so_in_a_file(capsys):
+    Path("run.toml").write_text("compare = true")
+    Path("me.png").touch()
+    assert main(["depth", "me.png", "--turntable", "--config", "run.toml"]) == 2
+    assert "--compare, --turntable: expected one of them" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text, found",
     [
@@ -54,6 +76,9 @@ def test_a_file_of_options_stands_for_the_options_and_the_command_line_wins(tmp_
         ("mode = 'half'", "argument --mode: invalid choice: 'half'"),
         ("config = 'more.toml'", "'config' is no option"),
         ("= 2", "Invalid statement"),
+        ("strength = 1\nstrength = 2", "Cannot overwrite a value"),
+        ("batch-size = 1\nbatch_size = 2", "'batch_size': is given twice"),
+        ("source = " + "[" * 9999, "maximum recursion depth"),
     ],
 )
 def test_a_wrong_file_of_options_is_one_line(text, found, tmp_path, capsys):

@@ -8,6 +8,7 @@ from clips import draw_image, make_clip
 
 from depthaware.cli.main import main
 from depthaware.media.image import read_image, write_image
+from depthaware.media.video import read_video
 
 
 @pytest.fixture
@@ -38,6 +39,29 @@ def test_what_fails_is_one_line_and_the_others_are_made(here, tiny_weights, caps
     assert out.startswith("p1_depth.png: 64 x 64") and Path("p1_depth.png").exists()
     errors = [line for line in err.splitlines() if "error" in line]
     assert len(errors) == 3 and "text.png" in errors[0] and "absent.png" in errors[1] and "2 failed" in errors[2]
+
+
+def test_no_input_and_no_other_result_is_replaced(here, tiny_weights, capsys):
+    """That a file of no known suffix is a video shows only once it is open."""
+    Path("a/c.mp4").rename("c.dat")
+    make_clip(Path("a/c.mp4"), 2)
+    write_image("a/p1_depth.png", draw_image(3, (64, 64)))
+    before = Path("a/p1_depth.png").read_bytes()
+    assert main(["depth", "a", "c.dat", "-o", "a", "--weights", tiny_weights]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(errors) == 3 and "a/p1.png: output 'a/p1_depth.png': is the same file as" in errors[0]
+    assert "c.dat: would have the result of a/c.mp4" in errors[1] and Path("a/p1_depth.png").read_bytes() == before
+    assert read_video("a/c_depth.mp4").frames == 2
+
+
+def test_an_input_too_large_for_the_memory_is_one_line(here, tiny_weights, capsys, monkeypatch):
+    def fail(*args, **options):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr("depthaware.inference.depth_maps.depth_to_file", fail)
+    assert main(["depth", "a", "-o", "out/", "--quiet", "--weights", tiny_weights]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4 and said[0].startswith("depthaware: error: a/p1.png: out of memory, try")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ WRONG_AT_ONCE = {
     "compare --output a.avi": "output 'a.avi': expected a name that ends in .png",
     "compare --source me.png --output me.png": "is the same file",
     "depth me.png --compare --output a.ply": "output 'a.ply': expected a name that ends in .png",
-    "depth me.png --compare --turntable": "not allowed with argument",
+    "depth me.png --compare --turntable": "--compare, --turntable: expected one of them",
 }
 WRONG = {
     "attention text.png --points 3,3": "text.png: is text",

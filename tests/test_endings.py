@@ -50,7 +50,7 @@ def test_a_written_result_is_a_success_whatever_happens_to_its_report(here, tiny
     assert main(["inspect", "me.png"]) == 0  # its stdout was put aside
 
 
-@pytest.mark.parametrize("stream", [*map(Broken, BROKEN), None], ids=["full disk", "closed pipe", "closed file", "none"])
+@pytest.mark.parametrize("stream", [*map(Broken, BROKEN), None], ids=["full", "pipe", "closed", "none"])
 def test_nobody_has_to_listen_to_stderr(here, tiny_weights, monkeypatch, capsys, stream):
     monkeypatch.setattr(sys, "stderr", stream)
     assert main(["depth", "me.png", "--weights", tiny_weights]) == 0

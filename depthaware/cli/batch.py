@@ -4,7 +4,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from glob import glob
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from ..media.atomic import check_video_output
 from ..media.formats import IMAGE_SUFFIXES, OUTPUT_SUFFIXES, VIDEO_SUFFIXES, is_pattern
 from ..media.sequence import find_images
-from .common import check_source, check_video, describe, progress
+from .common import MISTAKES, check_source, check_video, describe, progress, say, telling_memory
 
 if TYPE_CHECKING:
     from ..inference.options import SupportsAnimation
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4  # results, each of which needs memory of its own
 _WILD = set("*?[")
-_MISTAKES = (ValueError, OSError, ImportError)
 
 
 class Job(NamedTuple):
@@ -154,21 +153,25 @@ def run_jobs(
     def tell(job: Job, work: Callable[[], str]) -> None:
         nonlocal done, failed
         try:
-            made = work()
-            if not args.quiet:
-                print(made, flush=True)
-        except _MISTAKES as error:
+            with telling_memory():
+                made = work()
+        except MISTAKES as error:
             failed += 1
-            print(f"depthaware: error: {job.output}: {describe(error)}", file=sys.stderr, flush=True)
+            say(f"depthaware: error: {job.output}: {describe(error)}", sys.stderr)
+        else:
+            if not args.quiet:
+                say(made)
         done += 1
         show(done, len(args.jobs))
 
+    show(0, len(args.jobs))
     with _workers(model, 1 if args.compile else len(args.jobs)) as submit:
         for driving, group in groupby(args.jobs, key=lambda job: job.driving):
             jobs = list(group)
             try:
-                video, motion = prepare(driving)
-            except _MISTAKES as error:
+                with telling_memory():
+                    video, motion = prepare(driving)
+            except MISTAKES as error:
                 for job in jobs:
                     tell(job, partial(_raise, error))
                 continue
@@ -186,7 +189,7 @@ def _raise(error: Exception) -> NoReturn:
 
 @contextmanager
 def _workers(model: "SupportsAnimation", jobs: int) -> Iterator[Callable[..., Callable[[], str]]]:
-    """Work on several results at once on a CPU, each in one thread: small networks use several threads badly.
+    """Work on several results at once on a CPU, which share its threads: small networks use several threads badly.
 
     Yields:
         Starts a call, which gets a `progress` that ends it after an interrupt, and returns what waits for its result.
@@ -203,7 +206,14 @@ def _workers(model: "SupportsAnimation", jobs: int) -> Iterator[Callable[..., Ca
             raise KeyboardInterrupt
 
     def submit(function: Callable[..., str], *args: Any) -> Callable[[], str]:
-        return pool.submit(function, *args, go_on).result
+        future = pool.submit(function, *args, go_on)
+
+        def result() -> str:
+            while not wait([future], 0.1).done:  # Windows handles Ctrl-C only between waits
+                pass
+            return future.result()
+
+        return result
 
     if count == 1:
         yield lambda function, *args: partial(function, *args, lambda done, total: None)

@@ -3,17 +3,21 @@
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..media.formats import CODECS, QUALITY
-from ..media.memory import is_out_of_memory, lack_of_memory
+from ..media.memory import NamedMemoryError, is_out_of_memory, lack_of_memory
 from ..media.sequence import find_images
 from ..media.signatures import check_regular, found_in, refusal
 from ..pretrained.locate import CONFIG, find_local
 from ..pretrained.small_files import read_object
 from .terminal import one_line
+
+MISTAKES = (ValueError, OSError, ImportError, MemoryError)
+"""Errors that are told in one line, in `telling_memory`."""
 
 if TYPE_CHECKING:
     import torch
@@ -134,8 +138,27 @@ def describe(error: BaseException) -> str:
     return one_line(lack_of_memory(error) if is_out_of_memory(error) else str(error))
 
 
+@contextmanager
+def telling_memory() -> Iterator[None]:
+    """Raise PyTorch's only sign of too little memory, a RuntimeError on CPU and GPU, as a MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NamedMemoryError(f"{lack_of_memory(error)}: try a smaller --batch-size or another --device") from error
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """Print a line, on stdout by default, above the progress bar."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=file):
+        print(line, file=file, flush=True)
+
+
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:
-    """Make the callback that shows a progress bar with the time that is left, on a terminal only."""
+    """Make the callback that shows a progress bar with the time that is left until all is done, on a terminal only."""
     bar: Any = None
 
     def show(done: int, total: int) -> None:
@@ -145,7 +168,7 @@ def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]
         if bar is None:
             from tqdm import tqdm
 
-            bar = tqdm(total=total or None, unit=f" {unit}", dynamic_ncols=True)
+            bar = tqdm(total=total or None, initial=done, unit=f" {unit}", dynamic_ncols=True, leave=False)
         bar.update(done - bar.n)
         if done >= total > 0:
             bar.close()

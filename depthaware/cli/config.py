@@ -27,21 +27,23 @@ def apply_config(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         ValueError: if the file is no TOML, or a key or value is none of an option.
         OSError: if it cannot be read.
     """
-    find = _Refusing(add_help=False, allow_abbrev=False)
+    find = _Refusing(add_help=False)
     find.add_argument("--config")
     if (path := find.parse_known_args(words)[0].config) is None:
         return
     try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
+        values = tomllib.loads(Path(path).read_text("utf-8-sig"))
         options = {name[2:]: action for action in parser._actions for name in action.option_strings if name[:2] == "--"}
         for name in ("config", "help"):
             options.pop(name)
         given = {}
         for key, value in values.items():
             action = _find(options, key)
-            given[action.dest] = _parsed(action, value)
+            if action.dest in given:
+                raise ValueError(f"{key!r}: is given twice, expected each option once")
+            given[action.dest] = _parsed(action, key, value)
             action.required = False
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
     parser.set_defaults(**given, configured=given)
 
@@ -54,23 +56,25 @@ def _find(options: dict[str, argparse.Action], key: str) -> argparse.Action:
     return options[name]
 
 
-def _parsed(action: argparse.Action, value: Any) -> Any:
+def _parsed(action: argparse.Action, key: str, value: Any) -> Any:
     """Value of an option, as if it stood on the command line."""
-    name, flag = action.option_strings[-1], action.nargs == 0
+    name, flag = f"--{key.replace('_', '-')}", action.nargs == 0
     if flag != isinstance(value, bool) or not isinstance(value, bool | str | int | float | list):
         raise ValueError(
             f"{name[2:]}: expected {'true or false' if flag else 'text, a number or a list'}, got {value!r}"
         )
     if flag:
-        return action.const if value else action.default
-    items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
-        raise ValueError(f"{name[2:]}: expected texts or numbers, got {value!r}")
+        word = name if value else f"--no-{name[2:]}"
+        words = [word] if word in action.option_strings else []
+    else:
+        items = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
+            raise ValueError(f"{name[2:]}: expected texts or numbers, got {value!r}")
+        words = [f"{name}={items[0]}"] if len(items) == 1 else [name, *map(str, items)]
     alone = copy.copy(action)
     alone.required = False
     parser = _Refusing(add_help=False)
     parser._add_action(alone)
-    words = [f"{name}={items[0]}"] if len(items) == 1 else [name, *map(str, items)]
     return getattr(parser.parse_args(words), action.dest)
 
 

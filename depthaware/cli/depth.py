@@ -10,10 +10,24 @@ from typing import TYPE_CHECKING
 from ..media.atomic import check_output
 from ..media.formats import FIGURE_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..media.sequence import find_images
-from .common import add_fps, add_model, check_video, check_weights, choose_device, describe, progress, read_media
+from .common import (
+    MISTAKES,
+    add_fps,
+    add_model,
+    check_video,
+    check_weights,
+    choose_device,
+    describe,
+    progress,
+    read_media,
+    say,
+    telling_memory,
+)
 
 if TYPE_CHECKING:
     from ..depth import SelfSupDepthNet
+    from ..media.image import Image
+    from ..media.video import Video
 
 
 def add(parser: ArgumentParser) -> None:
@@ -32,10 +46,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", help=output)
     fit = "whole image, or the square around the face, on which the bundled weights were trained (default: %(default)s)"
     parser.add_argument("--fit", choices=["whole", "face"], default="whole", help=fit)
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--compare", action="store_true", help="show the input beside its depth: .png, .jpg, .webp, .mp4")
+    parser.add_argument(
+        "--compare", action="store_true", help="show the input beside its depth: .png, .jpg, .webp, .mp4"
+    )
     turntable = "show the point cloud of an image from several sides: .png, .jpg, .webp, or .mp4 of a moving camera"
-    kind.add_argument("--turntable", action="store_true", help=turntable)
+    parser.add_argument("--turntable", action="store_true", help=turntable)
 
 
 def check(args: Namespace) -> None:
@@ -51,6 +66,8 @@ def check(args: Namespace) -> None:
         check_video(args.input[0])
         if args.output:
             check_output(args.output, (*_suffixes(args, still=True), ".mp4"), (args.input[0],))
+    if args.turntable and args.compare:
+        raise ValueError("--compare, --turntable: expected one of them, got both")
     if args.turntable and args.fit == "face":
         raise ValueError("--turntable: shows the whole image, expected no --fit face")
     check_weights(args)
@@ -104,44 +121,57 @@ def run(args: Namespace) -> str:
         return SelfSupDepthNet.from_pretrained(args.weights, revision=args.revision).to(device)
 
     if not args.many:
-        show = progress(args.quiet, unit="views" if args.turntable else "frames")
-        return _estimate(args, args.input[0], args.output, load, show)
-    depth_net, failed, show = load(), 0, progress(args.quiet, unit="files")
-    for count, path in enumerate(args.input, start=1):
-        try:
-            folder = Path(args.output or ".")
-            folder.mkdir(parents=True, exist_ok=True)
-            check_video(path)
-            made = _estimate(args, path, None, lambda: depth_net, lambda done, total: None, folder)
-            if not args.quiet:
-                print(made, flush=True)
-        except (ValueError, OSError, ImportError) as error:
-            failed += 1
-            print(f"depthaware: error: {describe(error)}", file=sys.stderr, flush=True)
+        path, show = args.input[0], progress(args.quiet, unit="views" if args.turntable else "frames")
+        media = read_media(path, args.fps, strict=args.strict)
+        return _estimate(args, path, media, args.output or _default(args, path, media), load, show)
+    depth_net, folder, show = load(), Path(args.output or "."), progress(args.quiet, unit="files")
+    made: dict[str, str] = {}
+    failed = 0
+    for count, path in enumerate(args.input):
         show(count, len(args.input))
-    summary = f"{folder}: {len(args.input) - failed} written, {failed} failed"
+        try:
+            with telling_memory():
+                folder.mkdir(parents=True, exist_ok=True)
+                check_video(path)
+                media = read_media(path, args.fps, strict=args.strict)
+                output = str(folder / _default(args, path, media))
+                if output in made:
+                    raise ValueError(f"{path}: would have the result of {made[output]}, expected different names")
+                report = _estimate(args, path, media, output, lambda: depth_net, lambda done, total: None)
+                made[output] = path
+        except MISTAKES as error:
+            failed += 1
+            say(f"depthaware: error: {path}: {describe(error).removeprefix(f'{path}: ')}", sys.stderr)
+        else:
+            if not args.quiet:
+                say(report)
+    summary = f"{folder}: {len(made)} written, {failed} failed"
     if failed:
         raise ValueError(summary)
     return summary
 
 
+def _default(args: Namespace, path: str, media: "Image | Video") -> str:
+    """Name of the result of an input."""
+    from ..media.video import Video
+
+    suffix = "mp4" if isinstance(media, Video) else "png"
+    return f"{_name(path)}_{'turntable' if args.turntable else 'depth'}.{suffix}"
+
+
 def _estimate(
     args: Namespace,
     path: str,
-    output: str | None,
+    media: "Image | Video",
+    output: str,
     load: "Callable[[], SelfSupDepthNet]",
     show: Callable[[int, int], None],
-    folder: Path = Path(),
 ) -> str:
     from ..inference.depth_maps import depth_to_file
     from ..inference.turntable import turntable_to_file
     from ..media.video import Video
 
-    media = read_media(path, args.fps, strict=args.strict)
-    still = not isinstance(media, Video)
-    default = f"{_name(path)}_{'turntable' if args.turntable else 'depth'}.{'png' if still else 'mp4'}"
-    output = output or str(folder / default)
-    check_output(output, _suffixes(args, still=still), (path,))
+    check_output(output, _suffixes(args, still=not isinstance(media, Video)), args.input)
     if not args.turntable:
         return str(depth_to_file(load(), media, output, compare=args.compare, fit=args.fit, progress=show))
     if isinstance(media, Video):

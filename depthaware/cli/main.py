@@ -13,16 +13,14 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from .._optional import require
-from ..media.memory import is_out_of_memory
 from . import animate, app, attention, compare, convert, depth, evaluate, export, inspect, live
-from .common import describe
+from .common import MISTAKES, describe, say, telling_memory
 from .config import add_config, apply_config
 from .terminal import one_line, patient_streams, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
-    args = None
     with patient_streams() as (out, _):
         try:
             words = [_as_path(word) for word in (sys.argv[1:] if argv is None else argv)]
@@ -34,20 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.check(args)
             if args.run is not inspect.run:  # it needs no PyTorch
                 _import_libraries(args.quiet)
-            with _handling(_interrupt), warnings.catch_warnings():
+            with _handling(_interrupt), telling_memory(), warnings.catch_warnings():
                 warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
                 done = args.run(args)
         except KeyboardInterrupt as interrupt:
             return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
-        except (OSError, ValueError, ImportError, MemoryError) as error:
+        except MISTAKES as error:
             return _complain(f"error: {describe(error)}")
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            cure = ": try a smaller --batch-size or another --device" if hasattr(args, "batch_size") else ""
-            return _complain(f"error: {describe(error)}{cure}")
         if not args.quiet:
-            print(printable(done), flush=True)
+            say(printable(done))
         if out.error is None:
             return 0
         lost = one_line(str(out.error))
@@ -68,7 +61,7 @@ def _complain(message: str, code: int = 2) -> int:
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"depthaware: warning: {one_line(str(message))}", file=sys.stderr)
+    say(f"depthaware: warning: {one_line(str(message))}", sys.stderr)
 
 
 def _import_libraries(quiet: bool) -> None:

@@ -18,12 +18,12 @@ def needing_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error) or isinstance(error, _Named):
+        if not is_out_of_memory(error) or isinstance(error, NamedMemoryError):
             raise
-        raise _Named(f"{what}: {lack_of_memory(error)}") from error
+        raise NamedMemoryError(f"{what}: {lack_of_memory(error)}") from error
 
 
-class _Named(MemoryError):
+class NamedMemoryError(MemoryError):
     """Of which the message says what was too big."""
 
 
@@ -37,7 +37,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def lack_of_memory(error: BaseException) -> str:
     """Say it in a line, with the number of bytes if it is known."""
-    if isinstance(error, _Named):
+    if isinstance(error, NamedMemoryError):
         return str(error)
     asked = re.search(r"(?:tried|unable) to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
     return "out of memory" + (f", {asked[1]} more are not to be had" if asked else "")
