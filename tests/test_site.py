@@ -26,7 +26,7 @@ from depthaware.export import site as sites
 from depthaware.export.runtimes import ExportedDaGAN
 from depthaware.faces import BlazeFaceDetector
 from depthaware.faces.crop import Crop, face_crop
-from depthaware.faces.paste import Paste
+from depthaware.faces.paste import Paste, _opacity
 from depthaware.faces.views import View, look
 from depthaware.inference import AnimateOptions
 from depthaware.inference.source import Source
@@ -327,6 +327,9 @@ ENGINE = """async ({ photo, frames, backend }) => {
     return made;
 }"""
 
+OPACITY = """async (place) =>
+    Array.from((await import("./crop.js")).opacity(place, { width: 1400, height: 900 }, 256))"""
+
 
 def engine(page, photo: np.ndarray, frames: list[np.ndarray], backend: str = "wasm"):
     """The square of a photo and the frames made of it, and the crops of photo and frames, by the page's engine."""
@@ -376,8 +379,13 @@ def test_frames_and_crops_are_those_of_the_python_runtime(browser, site, address
     page.set_input_files("#photo", {"name": "photo.png", "mimeType": "image/png", "buffer": png(photo)})
     page.wait_for_function("document.getElementById('result').width === 1024")
     pasted = PIL.Image.fromarray(Paste(photo, crops[:1], 256)([square])).resize((1024, 658), PIL.Image.Resampling.BOX)
-    shown, alone = pixels(page), np.abs(photo.astype(int) - 120).max(-1).astype(np.uint8)
-    print(psnr(shown, np.asarray(pasted)))
+    assert psnr(pixels(page), np.asarray(pasted)) >= 45  # moved by one pixel: less
+    for crop in (crops[0], Crop((60, 850), 200, 0.1), Crop((699.5, 449.5), 1400, 0)):
+        place = dict(zip("xy", map(float, crop.center))) | {"side": float(crop.side), "angle": float(crop.angle)}
+        found = page.evaluate(OPACITY, place)
+        grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1)
+        wanted = 255 * _opacity(crop, [], crop.to_image(grid, 256), (900, 1400))
+        assert np.abs(np.reshape(found, (256, 256)) - wanted).max() < 1
     page.uncheck("#paste")
     assert np.array_equal(pixels(page), square) and np.array_equal(pixels(page, "source"), square)
     page.context.close()

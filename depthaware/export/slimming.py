@@ -31,10 +31,14 @@ def slim(path: Path, twin: Path) -> None:
 
 
 def halve_weights(model: Any) -> None:
-    """Store weights in float32 as float16, followed by a conversion, which is folded when the graph is loaded."""
+    """Store weights in float32 as float16, followed by a conversion, which is folded when the graph is loaded.
+
+    Scales of integers stay: those of biases, some 1e-5, would lose most of their digits.
+    """
     onnx = require("onnx", "export")
+    scales = {node.input[1] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.raw_data) >= _SMALL:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.raw_data) >= _SMALL and tensor.name not in scales:
             name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype("float16"), f"{name}.half"))
             model.graph.node.insert(0, onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
