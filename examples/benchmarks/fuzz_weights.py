@@ -2,28 +2,34 @@
 
     python examples/benchmarks/fuzz_weights.py --mutants 2000
 
-Good are a result and one line with exit code 2, within 10 s of CPU, for a refusal also within 1000 MB, the imports
-included. Linux.
+Exports are also run. Good are a result and one line with exit code 2, within 10 s of CPU, for a refusal also within
+1000 MB, the imports included. Linux.
 """
 
 import argparse
 import json
+import os
 import random
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import timm  # noqa: F401  # here, or each process would import it
+import onnx
+import onnxruntime  # noqa: F401  # here, or each process would import it
+import timm  # noqa: F401
 import torch
-from mutants import SMALL, Tally, change_bytes, change_json, complaint, forked, small_weights
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from mutants import SMALL, Tally, change_bytes, change_json, complaint, forked, small_weights, start
 
 from depthaware import DaGAN
 from depthaware.cli.main import main
-from depthaware.export.runtimes import ExportedDaGAN
+from depthaware.export.facts import GRAPHS
+from depthaware.export.runtimes import ExportedDaGAN, follow
 
 FOMM = {"keypoint_input": "rgb", "attention": "none"}
 _THEIRS = (  # ours -> the names in a checkpoint of FOMM
@@ -58,24 +64,42 @@ def _load(call: Callable[[], Any]) -> int:
     return 0
 
 
+def mutant(path: Path, data: bytes, rng: random.Random) -> bytes:
+    """Change bytes, or most often a value of JSON, and half of the time one of a graph."""
+    if path.suffix == ".json" and rng.random() < 0.75:
+        return json.dumps(change_json(json.loads(data), rng)).encode()
+    if path.suffix == ".onnx" and rng.random() < 0.5:
+        graph = MessageToDict(onnx.load_from_string(data))
+        while True:
+            with suppress(ParseError, TypeError, AttributeError):  # another kind of value than the format has
+                return ParseDict(change_json(graph, rng), onnx.ModelProto()).SerializeToString()
+    return change_bytes(data, rng)
+
+
 def make(folder: Path) -> dict[str, tuple[Path, Callable[[], int]]]:
     """Good files, by kind, and the loading of each."""
-    small_weights(folder / "weights")
-    names = {"source_encoder": ["source_image"], "detector": ["driving_image"], "driver": ["source_image"]}
-    graphs = {name: {"file": f"{name}.onnx", "inputs": inputs, "outputs": ["y"]} for name, inputs in names.items()}
-    (folder / "graphs").mkdir()
-    facts = {"format": "onnx", "size": 64, "config": DaGAN(**SMALL).config, "graphs": graphs}
-    (folder / "graphs/export.json").write_text(json.dumps(facts))
+    weights, graphs = small_weights(folder / "weights"), folder / "graphs"
+    words = ["export", "--weights", str(weights), "--output", str(graphs), "--quiet"]
+    _, status = os.waitpid(start(lambda: main(words), folder / "log"), 0)  # or the runtime's threads would be forked
+    if status:
+        raise RuntimeError((folder / "log").read_text())
+    images = torch.rand(3, 3, 64, 64)
     checkpoint = write_checkpoint(folder / "x.pth.tar")
 
     def convert() -> int:
         return main(["convert", str(checkpoint), "--output", str(folder / "out"), "--quiet"])
 
-    weights = lambda: _load(lambda: DaGAN.from_pretrained(folder / "weights"))  # noqa: E731
+    def load() -> int:
+        return _load(lambda: DaGAN.from_pretrained(weights))
+
+    def run() -> int:
+        return _load(lambda: follow(ExportedDaGAN(graphs), images[:1], images[1:]))
+
     return {
-        "config": (folder / "weights/config.json", weights),
-        "safetensors": (folder / "weights/model.safetensors", weights),
-        "export": (folder / "graphs/export.json", lambda: _load(lambda: ExportedDaGAN(folder / "graphs"))),
+        "config": (weights / "config.json", load),
+        "safetensors": (weights / "model.safetensors", load),
+        "export": (graphs / "export.json", run),
+        **{name: (graphs / f"{name}.onnx", run) for name in GRAPHS},
         "checkpoint": (checkpoint, convert),
     }
 
@@ -85,15 +109,15 @@ def fuzz(count: int, seed: int, keep: Path) -> int:
     folder = Path(tempfile.mkdtemp())
     bad = 0
     print(Tally.HEADER, flush=True)
-    for kind, (path, call) in make(folder).items():
+    files = make(folder)
+    for position, (kind, (path, call)) in enumerate(files.items()):
         rng, good, tally = random.Random(f"{seed} {kind}"), path.read_bytes(), Tally(kind)
-        for number in range(count // 4):
-            structured = path.suffix == ".json" and number % 4
-            data = json.dumps(change_json(json.loads(good), rng)).encode() if structured else change_bytes(good, rng)
-            path.write_bytes(data if number else good)
+        for number in range(count // len(files) + (position < count % len(files))):
+            data = mutant(path, good, rng) if number else good  # the first one is good
+            path.write_bytes(data)
             end = forked(call)
             wrong = complaint(end)
-            if number == 0 and end.how != "exit 0" and kind != "export":  # which lacks its graphs
+            if number == 0 and end.how != "exit 0":
                 wrong = wrong or f"refused, though good: {end.said}"
             if end.how == "exit 2" and (folder / "out").exists():
                 wrong = wrong or "refused, but left a folder"

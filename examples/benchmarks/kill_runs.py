@@ -20,7 +20,6 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -35,6 +34,7 @@ from safetensors import safe_open
 from depthaware.cli.main import main
 from depthaware.media.video import read_video
 from depthaware.training import stage1
+from depthaware.training.options import run_recipe
 
 KILLS_BETWEEN_RUNS = 4
 _CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -42,10 +42,8 @@ _CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 def make(folder: Path) -> dict[str, Callable[[Path], int]]:
     """Runs to kill, by name; each takes the folder of its results."""
-    good, weights = (
-        good_files(folder / "media"),
-        str(small_weights(folder / "weights", blend=True)),
-    )  # or all frames were alike
+    good = good_files(folder / "media")
+    weights = str(small_weights(folder / "weights", blend=True))  # or all frames were alike
     checkpoint = str(write_checkpoint(folder / "x.pth.tar"))
     clips = folder / "clips/train/clips"
     clips.mkdir(parents=True)
@@ -76,9 +74,14 @@ def make(folder: Path) -> dict[str, Callable[[Path], int]]:
 
     def training(out: Path) -> int:
         stage1.NETWORKS["tiny"] = (SMALL["depth_encoder"], tuple(SMALL["depth_channels"]))
-        options: dict[str, Any] = dict(size=64, batch=1, threads=1, hold_out=1, precision="float32", cpu=True, images=4)
-        every = dict(log_every=1, sample_every=2, checkpoint_every=2)
-        train_depth.main(train_depth.Options(data=str(folder / "clips"), output=str(out), **options, **every))
+        options = "--size 64 --batch 1 --threads 1 --hold-out 1 --precision float32 --cpu --images 4"
+        every = "--log-every 1 --sample-every 2 --checkpoint-every 2"
+        paths = ["--data", str(folder / "clips"), "--output", str(out)]
+        sys.argv = ["train_depth.py", *paths, *options.split(), *every.split()]
+        try:
+            run_recipe(train_depth.main, train_depth.Options, None)
+        except SystemExit as end:
+            return int(end.code or 0)
         return 0
 
     return {run.__name__: run for run in (animate, frames, export, evaluate, convert, training)}
@@ -153,8 +156,6 @@ class Victim:
     def kill(self, rng: random.Random) -> None:
         """Start, kill at a random moment, and look at what is there."""
         number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-        if self.name == "training":
-            number = signal.SIGKILL  # it handles none
         at = rng.uniform(0, 1.1 * self.seconds)
         pid = start(lambda: self.run(self.out), self.log)
         code = wait(pid, at)
@@ -162,7 +163,7 @@ class Victim:
             self.hits += 1
             os.kill(pid, number)
             code = wait(pid, 60)
-            if code not in (_CODES[number], -number, 0):  # -number: before or after the command itself
+            if code not in (_CODES[number], -number, 0):  # -number: outside of the command, or of a training
                 self.complain("wrong_ends", f"{number.name} after {at:.2f} s: {code}: {self.log.read_text()[-300:]}")
         elif code != 0:
             self.complain("wrong_ends", f"ended with {code}: {self.log.read_text()[-300:]}")
