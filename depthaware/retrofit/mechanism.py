@@ -1,7 +1,7 @@
 """Injection of depth into trained third-party generators, whose code stays unchanged.
 
-A file for each family of generators (`fomm`, `tpsmm`) finds the submodules where depth enters and describes them in a
-`Plan`; `Retrofitted` wraps the network and adds depth at these submodules through hooks.
+A `Family` finds the submodules where depth enters and describes them in a `Plan`; `Retrofitted` wraps the
+network and adds depth at these submodules through hooks.
 """
 
 import inspect

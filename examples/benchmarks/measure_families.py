@@ -66,24 +66,25 @@ def measure(family: Any, upstream: Upstream) -> dict[str, float | str | None]:
     runs = both(upstream, nets, original, source, driving, training=False)
     enter("eval", differ(*runs))
     images = [torch.rand(upstream.size, upstream.size, 3).numpy() for _ in range(3)]
+    one = source[:1], driving[:1]
     with torch.no_grad():
         enter("demo", differ(*(upstream.demo(each, images[0], images[1:]) for each in (nets, original))))
     for part in pair:
         part.model.requires_grad_(False)
-    optimizer = torch.optim.Adam(pair.parameter_groups(lr=0))
+    optimizer = torch.optim.Adam(pair.parameter_groups(lr=0, new_lr=0.02))
     for _ in range(3):
-        improve(upstream, nets, source, driving)
+        improve(upstream, nets, *one)
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        found = upstream.call(nets, source, driving)["prediction"]
-        enter("effect", differ(found, runs[1]["prediction"]))
+        found = upstream.call(nets, *one)["prediction"]
+        enter("effect", differ(found, runs[1]["prediction"][:1]))
         for parameter in (p for part in pair for p in part.additions.parameters()):
             parameter.add_(0.05 * torch.randn_like(parameter))
-    improve(upstream, nets, source, driving)
+    improve(upstream, nets, *one)
     new = [p for part in pair for p in part.trainable_parameters("new")]
     enter("gradients", f"{sum(p.grad is not None and bool(p.grad.any()) for p in new)} of {len(new)}")
-    enter("stored", store(family, upstream, pair, nets, source, driving))
+    enter("stored", store(family, upstream, pair, nets, *one))
     if upstream.losses:
         upstream = upstream._replace(nets=original)
         _, nets = with_depth(family, upstream._replace(nets=copy.deepcopy(original)))

@@ -164,7 +164,7 @@ def cosegmentation(checkout: Path) -> Upstream:
     def animation(nets: Nets, source: np.ndarray, frames: list[np.ndarray]) -> Any:
         bare = getattr(nets["generator"], "model", nets["generator"])
         with mock.patch.object(bare, "forward", functools.partial(swap.PartSwapGenerator.forward, bare)):
-            bare.blend_downsample, bare.dense_motion_network = lambda x: x[..., ::4, ::4], None
+            bare.blend_downsample, bare.dense_motion_network = lambda x: x, None  # as with its blend_scale of 1
             return swap.make_video([1, 2], source, frames, nets["generator"], nets["segmentation"], cpu=True)
 
     return Upstream(nets, call, losses, animation)
@@ -231,8 +231,7 @@ def sadtalker(checkout: Path) -> Upstream:
 
     def animation(nets: Nets, source: np.ndarray, frames: list[np.ndarray]) -> Any:
         image, driving = (torch.tensor(np.stack(x)).permute(0, 3, 1, 2) for x in ([source], frames))
-        parts = (nets[name] for name in ("generator", "kp", "pose", "mapping") if name != "pose")
-        generator, kp, mapping = parts
+        generator, kp, mapping = (nets[name] for name in ("generator", "kp", "mapping"))
         return render.make_animation(image, semantics(image), semantics(driving)[None], generator, kp, None, mapping)
 
     return Upstream(nets, call, None, animation)
@@ -250,6 +249,7 @@ def mcnet(checkout: Path) -> Upstream:
         "generator": generator(**params["generator_params"], **common, **memory),
         "judge": judges.MultiScaleDiscriminator(**params["discriminator_params"], **common),
     }
+    nn.init.zeros_(nets["generator"].mbUnit.conv_kv.bias)  # of uninitialized memory
 
     def call(nets: Nets, source: Tensor, driving: Tensor) -> Any:
         return nets["generator"](source, kp_source=nets["kp"](source), kp_driving=nets["kp"](driving))
