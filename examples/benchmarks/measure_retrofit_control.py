@@ -40,7 +40,7 @@ BASE = Row("before", "before", 10, 0.0, "rgb", "none")
 ALONE = Row("without depth", "before", 10, 0.0, "rgb", "none")
 FLAT = Row("constant map", "without depth", 10, 0.0, "rgbd", "cross")
 DEPTH = Row("depth", "without depth", 10, 0.0, "rgbd", "cross")
-COMPARED = (DEPTH, DEPTH._replace(against="constant map"), FLAT)
+COMPARED = (ALONE, DEPTH, DEPTH._replace(against="constant map"), FLAT)
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Options:
     depth_size: int = option(128, "side to which images are enlarged for the depth network")
     seeds: str = option("0,1,2", "seeds of the fine-tuning, separated by commas")
     size: int = option(64, "side of the images, in pixels")
-    width: int = option(16, "channels of the first block of each network")
-    base_images: int = option(40_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
-    images: int = option(6_000, "images of each fine-tuning")
+    width: int = option(12, "channels of the first block of each network")
+    base_images: int = option(20_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
+    images: int = option(3_000, "images of each fine-tuning")
     batch: int = option(8, "images of one optimizer step")
     learning_rate: float = option(1e-3, "highest learning rate of the FOMM's training")
     fine_rate: float = option(1e-4, "of its weights in the fine-tuning")
@@ -115,7 +115,7 @@ def main(options: Options) -> None:
 def check_options(options: Options) -> list[int]:
     """Check the options; returns the seeds."""
     check_ranges(options)
-    for name, least in {"width": 1, "fold": 2, "frames": 1, "depth_size": 32}.items():
+    for name, least in {"width": 1, "fold": 2, "frames": 1}.items():
         if getattr(options, name) < least:
             raise ValueError(f"--{name.replace('_', '-')}: expected at least {least}, got {getattr(options, name)}")
     if options.size % 64:
@@ -125,8 +125,8 @@ def check_options(options: Options) -> list[int]:
         raise ValueError(f"--seeds: expected whole numbers from 0 on, separated by commas, got {options.seeds!r}")
     if not options.data:
         raise ValueError(f"--data: expected a folder of clips, got none; {HOW_TO_GET_CLIPS}")
-    check(train_options(options, BASE, 0))
-    check(train_options(options, DEPTH, 0))
+    for row in (BASE, DEPTH):
+        check(train_options(options, row, 0))
     SelfSupDepthNet.from_pretrained(options.depth)
     return list(dict.fromkeys(map(int, seeds)))
 
@@ -146,21 +146,13 @@ def check_earlier(options: Options) -> None:
 
 
 class DecodedClips(Clips):
-    """Clips of some persons, each decoded when it is first read, into a file that all processes share.
+    """Clips of some persons, each decoded when it is first read, into a file that all processes share."""
 
-    Args:
-        data: as of `Clips`.
-        size: side of the frames.
-        folder: of the files.
-        every: every n-th frame is kept.
-        persons: whose clips these are.
-    """
-
-    def __init__(self, data: str, size: int, *, folder: Path, every: int, persons: list[str]) -> None:
-        super().__init__(data, size, cache_gb=0)
+    def __init__(self, options: Options, folder: Path, persons: list[str]) -> None:
+        super().__init__(options.data or "", options.size, cache_gb=0)
         self.by_identity = {person: self.by_identity[person] for person in persons}
         self.names = sorted(name for names in self.by_identity.values() for name in names)
-        self.folder, self.every = folder, every
+        self.folder, self.every = folder, options.every
         self.decoded: dict[str, np.ndarray] = {}
 
     def length(self, name: str) -> int:
@@ -189,8 +181,7 @@ def split(options: Options, folder: Path) -> list[DecodedClips]:
     parts = [sorted(set(persons) - set(held_out)), held_out[::4], sorted(set(held_out) - set(held_out[::4]))]
     if not all(parts):
         raise ValueError(f"--data {options.data}: expected more persons than --fold {options.fold}, got {len(persons)}")
-    places: Any = {"folder": folder, "every": options.every}
-    return [DecodedClips(options.data or "", options.size, **places, persons=part) for part in parts]
+    return [DecodedClips(options, folder, part) for part in parts]
 
 
 # Networks.
@@ -264,7 +255,8 @@ def train_options(options: Options, row: Row, seed: int) -> TrainOptions:
         images, rate = options.base_images, options.learning_rate
     values = asdict(options) | {"output": str(folder_of(options, row, seed)), "row": row.name, "seed": seed}
     values |= {"images": images, "learning_rate": rate, "precision": "float32", "cpu": True, "ema": 0.99, "keep": 1}
-    values |= {"sample_every": max(1, images // 20), "checkpoint_every": max(1, images // 20)}
+    often = max(1, images // (20 if row is BASE else 5))
+    values |= {"sample_every": often, "checkpoint_every": often}
     return TrainOptions(**{field.name: values[field.name] for field in fields(TrainOptions) if field.name in values})
 
 
@@ -357,9 +349,50 @@ def collect(options: Options, clips: DecodedClips, landmarks: Any) -> dict[str, 
     return {"options": before, "machine": machine, "persons": persons, "copy": copy, "runs": runs}
 
 
+# The table.
+
+_DIGITS = {"l1": 5, "akd": 3}
+
+
 def table(found: dict[str, Any]) -> str:
-    """Markdown: means of the rows, and differences."""
-    return "TODO"
+    """Markdown: conditions, means over persons of each row, and differences with bootstrap intervals over persons."""
+    options, runs, machine = found["options"], found["runs"], found["machine"]
+    seeds = sorted({run["seed"] for run in runs if run["row"] != BASE.name})
+    persons = {metric: len(person_means(found, found["copy"], metric)) for metric in _DIGITS}
+    lines = [
+        f"FOMM of {options['size']} px trained on {options['base_images']} images; {options['images']} images of "
+        f"fine-tuning, {len(seeds)} seeds; {len(found['persons'])} frames of {persons['l1']} persons, AKD of "
+        f"{persons['akd']}. Means over persons ± standard deviation over seeds. {machine['processor']}, torch "
+        f"{machine['torch']}.\n",
+        "| | gate of attention | depth channels | L1 ↓ | AKD ↓ |\n|---|---:|---:|---:|---:|",
+    ]
+    for name in ("copying the source", BASE.name, ALONE.name, FLAT.name, DEPTH.name):
+        chosen = [run for run in runs if run["row"] == name] or [{"scores": found["copy"], "gates": {}}]
+        gates = np.array([list(run["gates"].values()) for run in chosen])
+        cells = [f"{gates[:, -1].mean():.3f}", f"{gates[:, :-1].max(1).mean():.3f}"] if gates.size else ["", ""]
+        for metric, digits in _DIGITS.items():
+            means = [person_means(found, run["scores"], metric).mean() for run in chosen]
+            spread = f" ± {np.std(means, ddof=1):.{digits}f}" if len(means) > 1 else ""
+            cells.append(f"{np.mean(means):.{digits}f}{spread}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines.append("\n| | L1 | of each seed | AKD | of each seed |\n|---|---:|---:|---:|---:|")
+    everywhere = [run | {"seed": seed} for run in runs if run["row"] == BASE.name for seed in seeds]
+    paired = found | {"runs": [run for run in runs if run["row"] != BASE.name] + everywhere}
+    for row in COMPARED:
+        cells = []
+        for metric, digits in _DIGITS.items():
+            mean, low, high, each = difference(paired, row, metric)
+            cells.append(f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]")
+            cells.append(", ".join(f"{value:+.{digits}f}" for value in each))
+        lines.append(f"| {row.name} − {row.against} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def person_means(found: dict[str, Any], scores: dict[str, list[float]], metric: str) -> np.ndarray:
+    """Mean of each person's frames, of those with a value in all runs and in copying."""
+    counts = np.isfinite([found["copy"][metric], *(run["scores"][metric] for run in found["runs"])]).all(axis=0)
+    values, who = np.array(scores[metric])[counts], np.array(found["persons"])[counts]
+    return np.array([values[who == person].mean() for person in np.unique(who)])
 
 
 def write(path: Path, content: Any) -> None:
