@@ -76,6 +76,27 @@ def test_rows_begin_alike_and_end_apart(options, done):
     assert runs[ALONE.name, 0]["gates"] == {}
 
 
+def test_an_interrupted_row_ends_as_if_it_had_not_been(options, done, tmp_path, monkeypatch):
+    again = Options(**{**vars(options), "output": str(tmp_path)})
+    parts = control.split(options, Path(options.output, "frames64"))
+    losses = control.losses
+
+    def interrupted(*args):
+        if args[-1] == 4:
+            raise KeyboardInterrupt
+        return losses(*args)
+
+    fresh()
+    monkeypatch.setattr(control, "losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        control.train(again, DEPTH, 1, control.load_fomm(options), parts)
+    monkeypatch.undo()
+    network = control.train(again, DEPTH, 1, control.load_fomm(options), parts)
+    (run,) = (run for run in done[0]["runs"] if (run["row"], run["seed"]) == (DEPTH.name, 1))
+    assert control.measure(network, parts[2], options.frames, stand_in) == run["scores"]
+    assert control.gates(network) == run["gates"]
+
+
 def test_depth_is_of_the_image_and_the_constant_is_not(options):
     images = torch.rand(2, 3, 64, 64)
     maps = [net(images) for net in (control.EnlargedDepth(options.depth, 64).eval(), control.ConstantDepth())]

@@ -41,6 +41,7 @@ ALONE = Row("without depth", "before", 10, 0.0, "rgb", "none")
 FLAT = Row("constant map", "without depth", 10, 0.0, "rgbd", "cross")
 DEPTH = Row("depth", "without depth", 10, 0.0, "rgbd", "cross")
 COMPARED = (ALONE, DEPTH, DEPTH._replace(against="constant map"), FLAT)
+DIGITS = {"l1": 5, "akd": 3}
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def load_fomm(options: Options) -> DaGAN:
 
 def gates(network: Reconstruction) -> dict[str, float | None]:
     """The attention's gate, and the largest weight of each depth channel."""
-    sites = [site for half in (network.kp_detector, network.generator) for site in half.status().sites]
+    sites = [site for half in network.children() for site in half.status().sites]
     return {site.path: site.gate for site in sites}
 
 
@@ -250,13 +251,11 @@ def folder_of(options: Options, row: Row, seed: int) -> Path:
 
 def train_options(options: Options, row: Row, seed: int) -> TrainOptions:
     """Options of one training, the same for all that is fine-tuned."""
-    images, rate = options.images, options.fine_rate
-    if row is BASE:
-        images, rate = options.base_images, options.learning_rate
+    tuned = options.images, options.fine_rate
+    images, rate = (options.base_images, options.learning_rate) if row is BASE else tuned
     values = asdict(options) | {"output": str(folder_of(options, row, seed)), "row": row.name, "seed": seed}
     values |= {"images": images, "learning_rate": rate, "precision": "float32", "cpu": True, "ema": 0.99, "keep": 1}
-    often = max(1, images // (20 if row is BASE else 5))
-    values |= {"sample_every": often, "checkpoint_every": often}
+    values |= dict.fromkeys(("sample_every", "checkpoint_every"), max(1, images // (20 if row is BASE else 5)))
     return TrainOptions(**{field.name: values[field.name] for field in fields(TrainOptions) if field.name in values})
 
 
@@ -268,8 +267,8 @@ def train(options: Options, row: Row, seed: int, fomm: DaGAN, parts: list[Decode
     if row is not BASE:  # the batch norms are better than those of a few clips, as in retrofit_fomm.py
         network.eval().generator.depth_encoder.train()
     network, average = run.prepare(network), EMA(network, given.ema)
-    halves = network.kp_detector, network.generator
-    groups = [group for half in halves for group in half.parameter_groups(given.learning_rate, given.new_rate)]
+    rates = given.learning_rate, given.new_rate
+    groups = [group for half in network.children() for group in half.parameter_groups(*rates)]
     optimizer = torch.optim.Adam([group | {"scale": group["lr"]} for group in groups], betas=(0.5, 0.999))
     states = {"network": network, "average": average.network, "optimizer": optimizer}
     pairs = FramePairs(parts[0], seed=seed, candidates=given.candidates)
@@ -279,10 +278,9 @@ def train(options: Options, row: Row, seed: int, fomm: DaGAN, parts: list[Decode
         average.update(network, images // given.batch)
         if run.due(given.sample_every, images):
             run.log(images, {"l1": held_out_l1(average.network, parts[1], given.frames)})
-            errors = curve(run.folder.path)
-            if row is BASE and errors[-1] == min(errors, key=lambda point: point[1]):
-                pair = average.network.kp_detector, average.network.generator
-                merge(*pair, image_size=given.size).save_pretrained(run.folder.path / "weights")
+            if row is BASE and min(curve(run.folder.path), key=lambda point: point[1])[0] == images:
+                model = merge(*average.network.children(), image_size=given.size)
+                model.save_pretrained(run.folder.path / "weights")
             run.checkpoint(images)
     return average.network
 
@@ -351,14 +349,12 @@ def collect(options: Options, clips: DecodedClips, landmarks: Any) -> dict[str, 
 
 # The table.
 
-_DIGITS = {"l1": 5, "akd": 3}
-
 
 def table(found: dict[str, Any]) -> str:
     """Markdown: conditions, means over persons of each row, and differences with bootstrap intervals over persons."""
     options, runs, machine = found["options"], found["runs"], found["machine"]
     seeds = sorted({run["seed"] for run in runs if run["row"] != BASE.name})
-    persons = {metric: len(person_means(found, found["copy"], metric)) for metric in _DIGITS}
+    persons = {metric: len(person_means(found, found["copy"], metric)) for metric in DIGITS}
     lines = [
         f"FOMM of {options['size']} px trained on {options['base_images']} images; {options['images']} images of "
         f"fine-tuning, {len(seeds)} seeds; {len(found['persons'])} frames of {persons['l1']} persons, AKD of "
@@ -370,7 +366,7 @@ def table(found: dict[str, Any]) -> str:
         chosen = [run for run in runs if run["row"] == name] or [{"scores": found["copy"], "gates": {}}]
         gates = np.array([list(run["gates"].values()) for run in chosen])
         cells = [f"{gates[:, -1].mean():.3f}", f"{gates[:, :-1].max(1).mean():.3f}"] if gates.size else ["", ""]
-        for metric, digits in _DIGITS.items():
+        for metric, digits in DIGITS.items():
             means = [person_means(found, run["scores"], metric).mean() for run in chosen]
             spread = f" ± {np.std(means, ddof=1):.{digits}f}" if len(means) > 1 else ""
             cells.append(f"{np.mean(means):.{digits}f}{spread}")
@@ -380,7 +376,7 @@ def table(found: dict[str, Any]) -> str:
     paired = found | {"runs": [run for run in runs if run["row"] != BASE.name] + everywhere}
     for row in COMPARED:
         cells = []
-        for metric, digits in _DIGITS.items():
+        for metric, digits in DIGITS.items():
             mean, low, high, each = difference(paired, row, metric)
             cells.append(f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]")
             cells.append(", ".join(f"{value:+.{digits}f}" for value in each))
