@@ -55,8 +55,8 @@ class Options:
     seeds: str = option("0,1,2", "seeds of the fine-tuning, separated by commas")
     size: int = option(64, "side of the images, in pixels")
     width: int = option(12, "channels of the first block of each network")
-    base_images: int = option(20_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
-    images: int = option(3_000, "images of each fine-tuning")
+    base_images: int = option(10_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
+    images: int = option(2_000, "images of each fine-tuning")
     batch: int = option(8, "images of one optimizer step")
     learning_rate: float = option(1e-3, "highest learning rate of the FOMM's training")
     fine_rate: float = option(1e-4, "of its weights in the fine-tuning")
@@ -255,7 +255,7 @@ def train_options(options: Options, row: Row, seed: int) -> TrainOptions:
     images, rate = (options.base_images, options.learning_rate) if row is BASE else tuned
     values = asdict(options) | {"output": str(folder_of(options, row, seed)), "row": row.name, "seed": seed}
     values |= {"images": images, "learning_rate": rate, "precision": "float32", "cpu": True, "ema": 0.99, "keep": 1}
-    values |= dict.fromkeys(("sample_every", "checkpoint_every"), max(1, images // (20 if row is BASE else 5)))
+    values |= dict.fromkeys(("sample_every", "checkpoint_every"), max(1, images // (10 if row is BASE else 5)))
     return TrainOptions(**{field.name: values[field.name] for field in fields(TrainOptions) if field.name in values})
 
 
