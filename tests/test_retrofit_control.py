@@ -99,9 +99,12 @@ def test_an_interrupted_row_ends_as_if_it_had_not_been(options, done, tmp_path, 
 
 def test_depth_is_of_the_image_and_the_constant_is_not(options):
     images = torch.rand(2, 3, 64, 64)
-    maps = [net(images) for net in (control.EnlargedDepth(options.depth, 64).eval(), control.ConstantDepth())]
-    assert [net.shape for net in maps] == [(2, 1, 64, 64)] * 2
-    assert maps[0].std() > 1e-4 and maps[1].unique().tolist() == [0.5]
+    nets = control.EnlargedDepth(options.depth, 64).eval(), control.ConstantDepth()
+    depth, constant = (net(images) for net in nets)
+    assert depth.shape == constant.shape == (2, 1, 64, 64)
+    assert depth.std() > 1e-4 and constant.unique().tolist() == [0.5]
+    assert nets[0](images) is depth  # the source's, for both halves
+    assert torch.allclose(nets[0](images.flip(0)), depth.flip(0), atol=1e-6) and not torch.equal(*depth)
 
 
 def test_nobody_is_trained_on_and_measured(options, done):

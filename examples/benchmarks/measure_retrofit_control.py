@@ -72,19 +72,11 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(RunOptions):
-    """Options of one training, all that defines it."""
+    """Options of one training; the others are in OUTPUT/options.json."""
 
     row: str
-    size: int
-    width: int
-    depth: str
-    depth_size: int
     learning_rate: float
     new_rate: float
-    candidates: int
-    every: int
-    fold: int
-    frames: int
 
 
 def main(options: Options) -> None:
@@ -134,9 +126,9 @@ def check_options(options: Options) -> list[int]:
 
 def check_earlier(options: Options) -> None:
     """Write options.json, or refuse to go on with options that change results."""
-    free = ("data", "output", "seeds", "threads", "dry_run", "table")
-    ours = {name: value for name, value in asdict(options).items() if name not in free}
-    path = Path(options.output, "options.json")
+    ours, path = asdict(options), Path(options.output, "options.json")
+    for name in ("data", "output", "seeds", "threads", "dry_run", "table"):
+        del ours[name]
     if path.is_file():
         return check_same_options(str(path), json.loads(path.read_text()), ours, flags=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,14 +181,18 @@ def split(options: Options, folder: Path) -> list[DecodedClips]:
 
 
 class EnlargedDepth(nn.Module):
-    """Disparity of images that are enlarged to a side nearer to those which the depth network was trained on."""
+    """Disparity of images enlarged to a side nearer to the depth network's training; computed once for both halves."""
 
     def __init__(self, name: str, side: int) -> None:
         super().__init__()
         self.depth_net, self.side = SelfSupDepthNet.from_pretrained(name), side
+        self.latest: tuple[Tensor | None, Tensor | None] = None, None
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.depth_net(resize(image, (self.side, self.side), align_corners=True), num_scales=1)[0]
+        if image is not self.latest[0]:
+            large = resize(image, (self.side, self.side), align_corners=True)
+            self.latest = image, self.depth_net(large, num_scales=1)[0]
+        return self.latest[1]
 
 
 class ConstantDepth(nn.Module):
@@ -267,19 +263,18 @@ def train(options: Options, row: Row, seed: int, fomm: DaGAN, parts: list[Decode
     if row is not BASE:  # the batch norms are better than those of a few clips, as in retrofit_fomm.py
         network.eval().generator.depth_encoder.train()
     network, average = run.prepare(network), EMA(network, given.ema)
-    rates = given.learning_rate, given.new_rate
-    groups = [group for half in network.children() for group in half.parameter_groups(*rates)]
+    groups = [g for half in network.children() for g in half.parameter_groups(given.learning_rate, given.new_rate)]
     optimizer = torch.optim.Adam([group | {"scale": group["lr"]} for group in groups], betas=(0.5, 0.999))
     states = {"network": network, "average": average.network, "optimizer": optimizer}
-    pairs = FramePairs(parts[0], seed=seed, candidates=given.candidates)
+    pairs = FramePairs(parts[0], seed=seed, candidates=options.candidates)
     for images, (part,) in run.batches(pairs, run.resume(states, parts[0].names)):
         run.backward(losses(network, *part.frames, seed, images), images)
         run.step(network, optimizer, warmup_cosine(1.0, images, given.images, warmup=50 * given.batch), images)
         average.update(network, images // given.batch)
         if run.due(given.sample_every, images):
-            run.log(images, {"l1": held_out_l1(average.network, parts[1], given.frames)})
+            run.log(images, {"l1": held_out_l1(average.network, parts[1], options.frames)})
             if row is BASE and min(curve(run.folder.path), key=lambda point: point[1])[0] == images:
-                model = merge(*average.network.children(), image_size=given.size)
+                model = merge(*average.network.children(), image_size=options.size)
                 model.save_pretrained(run.folder.path / "weights")
             run.checkpoint(images)
     return average.network
