@@ -55,7 +55,8 @@ class Options:
     seeds: str = option("0,1,2", "seeds of the fine-tuning, separated by commas")
     size: int = option(64, "side of the images, in pixels")
     width: int = option(12, "channels of the first block of each network")
-    base_images: int = option(10_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
+    blend: bool = option(True, "blend decoded and warped image, as dagan-tiny does and FOMM does not: quicker to learn")
+    base_images: int = option(6_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
     images: int = option(2_000, "images of each fine-tuning")
     batch: int = option(8, "images of one optimizer step")
     learning_rate: float = option(1e-3, "highest learning rate of the FOMM's training")
@@ -223,7 +224,7 @@ def new_fomm(options: Options) -> DaGAN:
     """A small FOMM with random weights, as a `DaGAN` without depth."""
     torch.manual_seed(0)
     widths = {f"{part}_block_expansion": options.width for part in ("detector", "motion", "generator")}
-    kind = {"num_keypoints": 10, "keypoint_input": "rgb", "attention": "none", "blend": False}
+    kind: Any = {"num_keypoints": 10, "keypoint_input": "rgb", "attention": "none", "blend": options.blend}
     return new_model("mini", size=options.size, motion_size=options.size // 4, **kind, **widths)
 
 
