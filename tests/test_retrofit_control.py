@@ -183,3 +183,9 @@ def test_a_dry_run_writes_nothing(options, tmp_path, capsys):
     fresh()
     control.main(Options(**{**vars(options), "output": str(tmp_path / "out"), "dry_run": True}))
     assert "dry run: one step of 2 images went well" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_the_page_shows_the_numbers_of_its_file():
+    found = json.loads((PAGE.parent / "retrofit-control.json").read_text())
+    assert control.table(found) in PAGE.read_text()
+    assert Options(**found["options"]) == Options(), "the command on the page is that of its numbers"
