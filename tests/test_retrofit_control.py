@@ -34,12 +34,14 @@ def options(tmp_path_factory) -> Options:
 
 @pytest.fixture(scope="module")
 def done(options) -> tuple[dict, list]:
-    """All results of two seeds, and row, seed and first pair of frames of each step."""
+    """All results of two seeds, and of each step depth network, seed, images, first source, and the depth encoder."""
     fresh()
     steps, losses = [], control.losses
 
     def watched(network, source, driving, seed, images):
-        steps.append((len(network.generator.additions), type(network.generator.depth_net), seed, images, source[0]))
+        half = network.generator
+        encoder = torch.cat([torch.zeros(1), *(p.detach().flatten() for p in half.depth_encoder.parameters())])
+        steps.append((type(half.depth_net), seed, images, source[0], encoder))
         return losses(network, source, driving, seed, images)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -49,17 +51,19 @@ def done(options) -> tuple[dict, list]:
     return json.loads(Path(options.output, "control.json").read_text()), steps
 
 
-def test_all_rows_of_a_seed_see_the_same_pairs(done):
+def test_all_rows_of_a_seed_see_the_same_pairs_with_the_same_new_weights(done):
     tuned = done[1][2:]
     assert len(tuned) == 12  # two steps of three rows with two seeds, after the two of the FOMM
-    kinds = {(additions, str(net)) for additions, net, *_ in tuned}
-    assert len(kinds) == 3
-    for seed in (0, 1):
-        for images in (2, 4):
-            seen = [source for *_, s, n, source in tuned if (s, n) == (seed, images)]
-            assert len(seen) == 3 and all(torch.equal(source, seen[0]) for source in seen)
-    first = {seed: next(source for *_, s, n, source in tuned if (s, n) == (seed, 2)) for seed in (0, 1)}
-    assert not torch.equal(first[0], first[1])
+    begun = {}
+    for seed, images in ((0, 2), (0, 4), (1, 2), (1, 4)):
+        seen = {net: (source, encoder) for net, s, n, source, encoder in tuned if (s, n) == (seed, images)}
+        assert set(seen) == {type(None), control.ConstantDepth, control.EnlargedDepth}
+        sources = [source for source, _ in seen.values()]
+        assert torch.equal(sources[0], sources[1]) and torch.equal(sources[0], sources[2])
+        begun.setdefault(seed, (sources[0], seen[control.EnlargedDepth][1], seen[control.ConstantDepth][1]))
+    for _, with_depth, with_constant in begun.values():
+        assert torch.equal(with_depth, with_constant) and len(with_depth) > 1
+    assert not torch.equal(begun[0][0], begun[1][0]) and not torch.equal(begun[0][1], begun[1][1])
 
 
 def test_rows_begin_alike_and_end_apart(options, done):

@@ -204,14 +204,15 @@ class ConstantDepth(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """FOMM's two networks, retrofitted as a row says, in one module."""
+    """FOMM's two networks, retrofitted as a row says, in one module; one seed gives one start in all rows."""
 
-    def __init__(self, fomm: DaGAN, row: Row, options: Options) -> None:
+    def __init__(self, fomm: DaGAN, row: Row, options: Options, seed: int = 0) -> None:
         super().__init__()
         detector = FOMMKeypointDetector(fomm.kp_detector)
         generator = FOMMGenerator(fomm.dense_motion, fomm.generator, fomm.config)
         depth_net = EnlargedDepth(options.depth, options.depth_size) if row is DEPTH else ConstantDepth()
         added = row in (FLAT, DEPTH)
+        torch.manual_seed(seed)  # here, since the depth network drew random numbers too
         self.kp_detector, self.generator = retrofit(detector, generator, depth_net, fdn=added, cam=added)
 
     def forward(self, source: Tensor, driving: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -259,8 +260,7 @@ def train_options(options: Options, row: Row, seed: int) -> TrainOptions:
 def train(options: Options, row: Row, seed: int, fomm: DaGAN, parts: list[DecodedClips]) -> Reconstruction:
     """Train or resume; returns the moving average. Of the FOMM itself, that with the lowest held-out L1 is saved."""
     run = Run(given := train_options(options, row, seed))
-    torch.manual_seed(seed)
-    network = Reconstruction(fomm, row, options)
+    network = Reconstruction(fomm, row, options, seed)
     if row is not BASE:  # the batch norms are better than those of a few clips, as in retrofit_fomm.py
         network.eval().generator.depth_encoder.train()
     network, average = run.prepare(network), EMA(network, given.ema)
