@@ -175,9 +175,13 @@ def test_a_shift_is_the_difference_with_every_person_counted_once():
         (dict(size=96), "--size: expected a multiple of 64, got 96"),
         (dict(every=0), "--every: expected at least 1, got 0"),
         (dict(images=4), "--images 4: expected at least a --batch of 8"),
+        (dict(data="nowhere"), "data 'nowhere': expected a folder with clips or folders of frames"),
+        (dict(table=__file__), "--table .*: expected a control.json of this script, found other content"),
+        (dict(table=str(PAGE.parent / "ablation.json")), "--table .*: expected a control.json of this script, .*"),
     ],
 )
-def test_a_mistake_shows_before_anything_is_made(wrong, message, tmp_path):
+def test_a_mistake_shows_before_anything_is_made(wrong, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(extractors, "load", lambda *_: stand_in)
     with pytest.raises(ValueError, match=f"^{message}$"):
         control.main(Options(**{"data": "clips", "output": str(tmp_path / "out"), **wrong}))
     assert not (tmp_path / "out").exists()

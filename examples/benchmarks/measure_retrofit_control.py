@@ -82,15 +82,15 @@ class TrainOptions(RunOptions):
 
 def main(options: Options) -> None:
     if options.table is not None:
-        return print(table(json.loads(Path(options.table).read_text())))
+        return show(options.table)
     seeds = check_options(options)
     if options.dry_run:
         with tempfile.TemporaryDirectory() as folder:
             train(options, DEPTH, 0, new_fomm(options), split(options, Path(folder)))
         return print(f"dry run: one step of {options.batch} images went well; nothing was written")
     landmarks = extractors.load("landmarks", "dlib-mean")
-    check_earlier(options)
     parts = split(options, Path(options.output, f"frames{options.size}"))
+    check_earlier(options)
     for row, seed in [(BASE, 0)] + [(row, seed) for seed in seeds for row in (ALONE, FLAT, DEPTH)]:
         path = folder_of(options, row, seed) / "result.json"
         if not path.exists():
@@ -101,6 +101,14 @@ def main(options: Options) -> None:
             write(path, run | {"scores": measure(network, parts[2], options.frames, landmarks)})
     write(Path(options.output, "control.json"), found := collect(options, parts[2], landmarks))
     print(table(found))
+
+
+def show(path: str) -> None:
+    """Print the tables of earlier results."""
+    try:
+        print(table(json.loads(Path(path).read_text())))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--table {path}: expected a control.json of this script, found other content") from error
 
 
 # Checks, before anything is made.
@@ -230,7 +238,6 @@ def new_fomm(options: Options) -> DaGAN:
 
 
 def load_fomm(options: Options) -> DaGAN:
-    """The trained FOMM."""
     return DaGAN.from_pretrained(folder_of(options, BASE, 0) / "weights")
 
 
@@ -341,9 +348,6 @@ def collect(options: Options, clips: DecodedClips, landmarks: Any) -> dict[str, 
     machine = describe_machine("cpu", Path(__file__).parent)
     copy = measure(None, clips, options.frames, landmarks)
     return {"options": before, "machine": machine, "persons": persons, "copy": copy, "runs": runs}
-
-
-# The table.
 
 
 def table(found: dict[str, Any]) -> str:
