@@ -381,7 +381,10 @@ def test_frames_and_crops_are_those_of_the_python_runtime(browser, site, address
     pasted = PIL.Image.fromarray(Paste(photo, crops[:1], 256)([square])).resize((1024, 658), PIL.Image.Resampling.BOX)
     assert psnr(pixels(page), np.asarray(pasted)) >= 45  # moved by one pixel: less
     for crop in (crops[0], Crop((60, 850), 200, 0.1), Crop((699.5, 449.5), 1400, 0)):
-        place = dict(zip("xy", map(float, crop.center), strict=True)) | {"side": float(crop.side), "angle": float(crop.angle)}
+        place = dict(zip("xy", map(float, crop.center), strict=True)) | {
+            "side": float(crop.side),
+            "angle": float(crop.angle),
+        }
         found = page.evaluate(OPACITY, place)
         grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1)
         wanted = 255 * _opacity(crop, [], crop.to_image(grid, 256), (900, 1400))
