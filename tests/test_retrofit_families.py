@@ -285,7 +285,7 @@ def test_the_wrong_depth_network_is_one_line():
 
 @torch.no_grad()
 def test_liveportraits_loop_takes_its_depth_from_outside():
-    """Where the loop cannot be changed, and where its output lacks the feature."""
+    """A loop that cannot be changed, and one whose output lacks the feature."""
     example = EXAMPLES["liveportrait"]
     pair = with_depth(example, networks(example.networks), moved=0.2)
     expected = example.call(pair, SOURCE, DRIVING)

@@ -82,7 +82,8 @@ def test_slim_graphs_compute_what_the_quantized_graph_does_and_share_their_weigh
         return np.stack([session.run(None, {"x": image.numpy()})[0] for image in images])
 
     exact = run(path)
-    quantize(path, ["x"], [(image,) for image in images])
+    exact_file = path.rename(tmp_path / "exact.onnx")
+    quantize(exact_file, path, ["x"], [(image,) for image in images], ["generator"])
     quantized, large = run(path), path.stat().st_size
     slim(path, twin)
     scale = np.abs(exact).max()

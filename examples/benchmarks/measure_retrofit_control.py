@@ -194,13 +194,13 @@ class EnlargedDepth(nn.Module):
 
     def __init__(self, name: str, side: int) -> None:
         super().__init__()
-        self.depth_net, self.side = SelfSupDepthNet.from_pretrained(name), side
+        self.trained, self.side = SelfSupDepthNet.from_pretrained(name), side
         self.latest: tuple[Tensor | None, Tensor | None] = None, None
 
     def forward(self, image: Tensor) -> Tensor:
         if image is not self.latest[0]:
             large = resize(image, (self.side, self.side), align_corners=True)
-            self.latest = image, self.depth_net(large, num_scales=1)[0]
+            self.latest = image, self.trained(large, num_scales=1)[0]
         return self.latest[1]
 
 
