@@ -72,20 +72,26 @@ def test_what_cannot_be_removed_is_no_error_and_stays_open_in_no_process(tmp_pat
     assert os.listdir("/proc/self/fd") == before and hidden(tmp_path) == [".a.01234567.part"]
 
 
-def test_a_writer_whose_file_is_swept_before_it_holds_it_takes_another(tmp_path, monkeypatch):
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_writer_whose_file_is_swept_before_it_holds_it_takes_another(tmp_path, monkeypatch, opened):
     from depthaware.media import leftovers
 
-    hold, made = leftovers._hold, []
+    hold, lock = leftovers._hold, leftovers.fcntl.flock
 
-    def late(part):
-        made.append(part)
-        if len(made) == 1:
-            part.unlink()  # by another process
-        return hold(part)
+    def sweep(take):
+        def late(*args):
+            monkeypatch.undo()
+            (tmp_path / hidden(tmp_path)[0]).unlink()  # by another process
+            return take(*args)
 
-    monkeypatch.setattr(leftovers, "_hold", late)
+        return late
+
+    if opened:
+        monkeypatch.setattr(leftovers.fcntl, "flock", sweep(lock))
+    else:
+        monkeypatch.setattr(leftovers, "_hold", sweep(hold))
     with temporary(tmp_path / "a") as part:
-        assert part.exists() and part == made[1] != made[0]
+        assert hidden(tmp_path) == [part.name]
     assert not hidden(tmp_path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from clips import draw_image, make_clip
 
 from depthaware import animate
-from depthaware.media import animation, container
+from depthaware.media import animation, container, decoding
 from depthaware.media.image import read_image
 from depthaware.media.video import Frame, read_video, write_video
 
@@ -39,6 +39,15 @@ def test_a_clip_of_any_rate_is_copied_with_all_its_frames(tmp_path, suffix, step
         for frame in frames:
             write(frame)
     assert len(frames) == 6 == len(list(read_video(tmp_path / "b.mp4")))
+
+
+def test_a_lack_of_memory_is_no_damage():
+    class Stream:
+        def decode(self, _):
+            raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    with pytest.raises(MemoryError):
+        list(decoding.decode(Stream(), [], lambda _: None))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "a.webp"])
