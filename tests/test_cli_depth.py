@@ -61,7 +61,7 @@ def test_an_input_too_large_for_the_memory_is_one_line(here, tiny_weights, capsy
     monkeypatch.setattr("depthaware.inference.depth_maps.depth_to_file", fail)
     assert main(["depth", "a", "-o", "out/", "--quiet", "--weights", tiny_weights]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 4 and said[0].startswith("depthaware: error: a/p1.png: out of memory, try")
+    assert len(said) == 4 and said[0].startswith("depthaware: error: a/p1.png: out of memory: try")
 
 
 @pytest.mark.parametrize(
