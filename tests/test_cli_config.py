@@ -49,6 +49,10 @@ def test_an_option_that_can_be_denied_takes_both(text, found, tmp_path):
     )
 
 
+def test_an_option_that_must_be_given_may_stand_in_the_file(tmp_path):
+    assert parse("output = 'out'", "c.pth", tmp_path, convert).output == "out"
+
+
 def test_the_option_may_be_shortened_and_the_file_begin_with_a_mark(capsys):
     Path("run.toml").write_text("\ufeffbatch-size = 0", "utf-8")
     assert main(["animate", "--conf=run.toml"]) == 2
