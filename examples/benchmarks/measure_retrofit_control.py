@@ -56,7 +56,7 @@ class Options:
     size: int = option(64, "side of the images, in pixels")
     width: int = option(12, "channels of the first block of each network")
     blend: bool = option(True, "blend decoded and warped image, as dagan-tiny does and FOMM does not: quicker to learn")
-    base_images: int = option(6_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
+    base_images: int = option(16_000, "images that train the FOMM; the weights with the lowest held-out L1 are kept")
     images: int = option(2_000, "images of each fine-tuning")
     batch: int = option(8, "images of one optimizer step")
     learning_rate: float = option(1e-3, "highest learning rate of the FOMM's training")
