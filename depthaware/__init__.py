@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .keypoints import Keypoints as Keypoints
     from .keypoints import RGBDKeypointDetector as RGBDKeypointDetector
     from .keypoints import transfer_motion as transfer_motion
+    from .media.notebook import show as show
     from .media.still import read_image as read_image
     from .media.video import read_video as read_video
     from .motion import DenseMotion as DenseMotion
@@ -38,6 +39,7 @@ _HOMES = {
     "inference.animation": ["animate"],
     "inference.optimization": ["optimize"],
     "keypoints": ["Keypoints", "RGBDKeypointDetector", "transfer_motion"],
+    "media.notebook": ["show"],
     "media.still": ["read_image"],
     "media.video": ["read_video"],
     "motion": ["DenseMotion", "DenseMotionNetwork"],

@@ -1,16 +1,18 @@
 """Cross-modal attention: queries come from depth features, keys and values from the warped appearance."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # Scores computed at a time: 8 MiB of float32, but never so few queries that matrix products become slow.
 _SCORES, _QUERIES = 2**21, 256
+# Queries and keys at a time in the backward pass: 4 MiB of weights, which stay in the cache.
+_BLOCK = 1024
 
 
 AttentionForm = Literal["released", "paper"]
@@ -24,7 +26,8 @@ class CrossModalAttention(nn.Module):
     result to the feature through a gate: feature + gate · softmax(Q Kᵀ) V. The gate starts at 0, so that **a new module
     returns its input** and can be put into a trained network; what is trained from scratch may start at another value,
     since behind a gate of 0 nothing gets a gradient at first. The N x N attention is never stored: neither in
-    inference nor in training, where the backward pass recomputes it.
+    inference nor in training, where the backward pass recomputes it. Only ``create_graph=True``, for second
+    derivatives, stores it.
 
     Args:
         channels: C of both inputs.
@@ -134,8 +137,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         (B, M, C).
     """
     if torch.compiler.is_exporting():  # chunks as below would fix the batch size
-        parts = [(part @ key.mT).softmax(dim=-1).to(value.dtype) @ value for part in query.split(_QUERIES, dim=1)]
-        return torch.cat(parts, dim=1)
+        query, key, value = (x.unsqueeze(1) for x in (query, key, value))  # OpenVINO fuses it in four dimensions alone
+        parts = [(part @ key.mT).softmax(dim=-1).to(value.dtype) @ value for part in query.split(_QUERIES, dim=2)]
+        return torch.cat(parts, dim=2).squeeze(1)
     if query.is_cuda:
         # Unscaled scores need the precision of query and key.
         q, k, v = (x.unsqueeze(1).to(query.dtype).contiguous() for x in (query, key, value))
@@ -153,35 +157,50 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         out = value.new_empty(*query.shape[:2], value.shape[-1])
-        for i, rows, weights in _chunks(query, key):
+        log_sum = query.new_empty(*query.shape[:2], 1, dtype=torch.promote_types(query.dtype, torch.float32))
+        for i, rows, scores in _chunks(query, key):
+            largest = scores.amax(-1, keepdim=True) if any(ctx.needs_input_grad) else None
+            weights = torch.softmax(scores, dim=-1, out=scores)
             torch.mm(weights.to(value.dtype), value[i], out=out[i, rows])
-        ctx.save_for_backward(query, key, value, out)
+            if largest is not None:  # its weight is 1 over the sum of all exp(score - largest)
+                log_sum[i, rows] = largest - weights.amax(-1, keepdim=True).log()
+        ctx.save_for_backward(query, key, value, out, log_sum)
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value, out = ctx.saved_tensors
-        grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        buffer = None
-        for i, rows, weights in _chunks(query, key):
-            grad_value[i].addmm_(weights.mT.to(value.dtype), grad[i, rows])
-            # Backward of the softmax; its row sums of weights · gradient equal those of output · gradient.
-            inner = (grad[i, rows] * out[i, rows]).sum(-1, keepdim=True)
-            buffer = torch.empty_like(weights, dtype=value.dtype) if buffer is None else buffer
-            product = torch.addmm(-inner, grad[i, rows], value[i].mT, out=buffer[: len(weights)])
-            grad_scores = weights.mul_(product)
-            grad_query[i, rows] = grad_scores @ key[i]
-            grad_key[i].addmm_(grad_scores.mT, query[i, rows])
-        return grad_query, grad_key, grad_value
+        query, key, value, out, log_sum = ctx.saved_tensors
+        # Backward of the softmax; its row sums of weights · gradient equal those of output · gradient.
+        inner = (grad * out).sum(-1, keepdim=True)
+        if torch.is_grad_enabled():  # create_graph=True: in operations that have a derivative, which store N²
+            weights = (query @ key.mT).softmax(dim=-1)
+            grad_scores = weights * (grad @ value.mT - inner).to(weights.dtype)
+            return grad_scores @ key, grad_scores.mT @ query, weights.mT.to(value.dtype) @ grad
+        grads = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        scores, products = (x.new_empty(_BLOCK**2) for x in (query, value))
+        for i, rows, columns in _blocks(query, key):
+            q, k, v, g = query[i, rows], key[i, columns], value[i, columns], grad[i, rows]
+            shape = len(q), len(k)
+            weights, change = scores[: len(q) * len(k)].view(shape), products[: len(q) * len(k)].view(shape)
+            torch.mm(q, k.mT, out=weights).sub_(log_sum[i, rows]).exp_()
+            grads[2][i, columns].addmm_(weights.mT.to(value.dtype), g)
+            weights.mul_(torch.mm(g, v.mT, out=change).sub_(inner[i, rows]))
+            grads[0][i, rows].addmm_(weights, k)
+            grads[1][i, columns].addmm_(weights.mT, q)
+        return grads
 
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
-    """Yield sample index, range of queries and their attention weights, which share one buffer."""
+    """Yield sample index, range of queries and their scores with all keys, which share one buffer."""
     step = max(_QUERIES, _SCORES // key.shape[1])
     buffer = query.new_empty(min(step, query.shape[1]), key.shape[1])
     for i in range(len(query)):
         for start in range(0, query.shape[1], step):
             part = query[i, start : start + step]
-            scores = torch.mm(part, key[i].mT, out=buffer[: len(part)])
-            yield i, slice(start, start + step), torch.softmax(scores, dim=-1, out=scores)
+            yield i, slice(start, start + step), torch.mm(part, key[i].mT, out=buffer[: len(part)])
+
+
+def _blocks(query: Tensor, key: Tensor) -> Iterator[tuple[int, slice, slice]]:
+    """Yield sample index, range of queries and range of keys."""
+    starts = product(range(len(query)), range(0, query.shape[1], _BLOCK), range(0, key.shape[1], _BLOCK))
+    return ((i, slice(row, row + _BLOCK), slice(column, column + _BLOCK)) for i, row, column in starts)

@@ -196,11 +196,9 @@ def check_output(options: Options, sources: Sequence[str]) -> Options:
 
 
 def open_output(options: Options) -> None:
-    """Make the output folder, or clear what a killed run left in it."""
+    """Make the output folder."""
     output = Path(options.output)
     (output / ".done").mkdir(parents=True, exist_ok=True)
-    for leftover in output.rglob(".*.part"):
-        leftover.unlink()
     with whole_file(output / "options.json") as part:
         part.write_text(json.dumps(fixed(options), indent=1) + "\n")
 

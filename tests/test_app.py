@@ -15,10 +15,12 @@ import av
 import numpy as np
 import pytest
 from clips import draw_image, make_clip
+from conftest import TINY
 
 from depthaware import DaGAN, read_image, read_video
 from depthaware.app.sessions import Session, Sessions
-from depthaware.app.studio import CLIP, PORTRAIT, RESULT, Limits, Refusal, Stopped, Studio
+from depthaware.app.studio import CLIP, PORTRAIT, RESULT, Controls, Stopped, Studio
+from depthaware.app.uploads import Limits, Refusal
 from depthaware.cli.main import main
 from depthaware.inference import AnimateOptions, Animator
 from depthaware.media.image import write_image
@@ -63,6 +65,19 @@ def test_a_photo_moves_and_a_new_result_replaces_the_last(studio, clip, tmp_path
     assert files_in(tmp_path) == [RESULT]
     session.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_controls_of_the_motion_act_on_the_video(studio, clip, tmp_path):
+    session = Session(tmp_path / "me")
+    plain, rest, still, frozen = (
+        frames_of(studio.video(session, PORTRAIT, clip, controls=controls))
+        for controls in (None, Controls(strength=0), Controls(head=0), Controls(freeze_background=True))
+    )
+    moved = [np.abs(made - made[0]).mean() for made in (plain, still, rest)]
+    assert moved[0] > 2 * moved[1] > 2 * moved[2] and np.abs(frozen - plain).mean() > 0.01
+    rigid = Studio(DaGAN(**TINY | {"num_keypoints": 3}).eval())
+    with pytest.raises(Refusal, match="Please set both sliders to the same value"):
+        rigid.video(session, PORTRAIT, clip, controls=Controls(head=0))
 
 
 def bad_inputs(folder: Path, clip: str) -> dict[str, tuple[str | None, str | None]]:
@@ -265,6 +280,21 @@ def test_the_live_view_moves_and_writes_no_files(page):
     before = files_in(Path(os.environ["GRADIO_TEMP_DIR"]))
     wait_until(lambda: len(seen.add(live.get_attribute("src")) or seen) > 5)
     assert files_in(Path(os.environ["GRADIO_TEMP_DIR"])) == before
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "name, sentence", [("NotAllowedError", "keeps the camera from this page"), ("NotFoundError", "No camera was found")]
+)
+def test_a_camera_that_is_refused_or_missing_is_told_in_words(browser, address, name, sentence):
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    fail = f'async () => {{ throw new DOMException("", "{name}") }}'
+    page.add_init_script(f"MediaDevices.prototype.getUserMedia = {fail}")
+    page.goto(address)
+    page.get_by_role("tab", name="Webcam").click()
+    page.get_by_role("button", name="Click to Access Webcam").click()
+    page.locator("#camera-trouble").get_by_text(sentence).wait_for(timeout=30_000)
+    page.close()
 
 
 @pytest.mark.browser

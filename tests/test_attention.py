@@ -50,6 +50,7 @@ def explicit(model: CrossModalAttention, depth_feature: Tensor, feature: Tensor)
 def test_result_and_gradients_are_the_formulas(model, monkeypatch, rows, depth_batch):
     monkeypatch.setattr(attention, "_SCORES", rows * 35)
     monkeypatch.setattr(attention, "_QUERIES", 1)
+    monkeypatch.setattr(attention, "_BLOCK", rows)
     inputs = [uniform(depth_batch, 16, 5, 7).requires_grad_(), uniform(2, 16, 5, 7, seed=1).requires_grad_()]
     leaves = [*inputs, *model.parameters()]
     weight = uniform(2, 16, 5, 7, seed=2)
@@ -61,6 +62,18 @@ def test_result_and_gradients_are_the_formulas(model, monkeypatch, rows, depth_b
         torch.testing.assert_close(ours, theirs)
     with torch.no_grad():
         torch.testing.assert_close(model(*inputs), expected)
+
+
+@pytest.mark.parametrize("block", [3, 1000])
+def test_first_and_second_derivatives_are_those_of_finite_differences(monkeypatch, block):
+    """A gradient penalty, which differentiates a gradient, would otherwise lose its part without an error."""
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    shapes = {"query": (2, 5, 3), "key": (2, 7, 3), "value": (2, 7, 4)}
+    inputs = [uniform(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes.values())]
+    assert torch.autograd.gradcheck(attention.attend, inputs)
+    assert torch.autograd.gradgradcheck(attention.attend, inputs)
+    (gradient,) = torch.autograd.grad(attention.attend(*inputs).sum(), inputs[:1], create_graph=True)
+    assert all(part.any() for part in torch.autograd.grad(gradient.square().sum(), inputs))
 
 
 @pytest.mark.parametrize("frozen", ["query", "key", "value"])
@@ -190,6 +203,7 @@ def test_the_plain_formula_would_be_caught():
 
 def test_peak_memory_at_512_px():
     """128 x 128 positions, resident memory over inputs and output; the plain formula needs over 1000 MB."""
+    pytest.importorskip("tyro")
     command = [sys.executable, MEASURE, "--only", "ours", "--sides", "128", "--threads", "1"]
     environment = os.environ | {"PYTHONPATH": str(MEASURE.parents[2])}
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout

@@ -2,8 +2,10 @@
 
 import json
 import subprocess
+import sys
 
 import benchmark_tables
+import peers
 import pytest
 import torch
 from benchmark import Options, in_batches, time_parts, time_variants
@@ -40,6 +42,23 @@ def test_every_variant_and_part_is_timed(turned_on):
     parts = time_parts(turned_on, 64, options, 2, torch.float32)
     whole, *rest = (parts[name]["gigaflop"] for name in ("all of a frame", "depth", "key points", "dense motion"))
     assert whole > sum(rest) > 0
+
+
+def test_modules_of_a_checkout_are_found_inside_it_alone(tmp_path):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "peer_network.py").write_text("WIDTH = 7")
+    with peers.imports_from(tmp_path) as load:
+        assert load("modules.peer_network").WIDTH == 7
+    assert str(tmp_path) not in sys.path and "modules.peer_network" not in sys.modules
+    with pytest.raises(ValueError, match=r"^--peers: expected a checkout with its modules, got .* \(No module"):  # noqa: SIM117
+        with peers.imports_from(tmp_path) as load:
+            load("modules.absent")
+
+
+@pytest.mark.parametrize("text", ["fomm", "fomm=", "fomm=missing", "other=.", "fomm=.,x"])
+def test_peers_that_are_no_folders_are_refused(text):
+    with pytest.raises(ValueError, match=r"^--peers: expected NAME=FOLDER with one of fomm, liveportrait, got "):
+        peers.parsed(text)
 
 
 def test_peak_memory_counts_what_was_held_for_a_moment():

@@ -113,6 +113,7 @@ WRONG_AT_ONCE = [
     "animate --batch-size 0",
     "animate --weights absent",
     "animate --backend onnxruntime --compile",
+    "animate --backend onnxruntime --resolution 512",
     "live --camera missing.mp4",
     "depth missing.png",
     "depth --output out.txt me.png",

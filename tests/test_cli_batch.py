@@ -1,18 +1,25 @@
 """`depthaware animate` for many sources and driving videos."""
 
+import io
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
+import torch
 from clips import draw_image, make_clip
 
-from depthaware.cli.batch import find_drivings, find_sources
+from depthaware.cli.batch import _workers, find_drivings, find_sources
+from depthaware.cli.common import progress, say
 from depthaware.cli.main import main
 from depthaware.dagan import DaGAN
 from depthaware.faces import tracking
+from depthaware.inference import animate_to_file
 from depthaware.media.image import write_image
 from depthaware.media.video import read_video
 
@@ -51,6 +58,83 @@ def test_a_batch_is_what_single_commands_make(here, tiny_weights, capsys, option
         for ours, theirs in zip(read_video(f"out/p{i}_d{j}.mp4"), read_video("one.mp4"), strict=True):
             assert ours.time == theirs.time
             assert abs(ours.image.astype(int) - theirs.image).max() <= 2
+
+
+def test_results_made_at_once_are_those_made_in_turn(here, tiny_weights):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert run("-s", "a", "-d", "b/d1.mp4", "-o", "out", weights=tiny_weights) == 0
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert run("-s", "a", "-d", "b/d1.mp4", "-o", "turn", weights=tiny_weights) == 0
+    finally:
+        torch.set_num_threads(before)
+    for i in (1, 2):
+        for ours, theirs in zip(read_video(f"out/p{i}_d1.mp4"), read_video(f"turn/p{i}_d1.mp4"), strict=True):
+            assert abs(ours.image.astype(int) - theirs.image).max() <= 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_ends_results_that_are_being_made(threads):
+    before, running, ended = torch.get_num_threads(), Event(), []
+
+    def work(progress) -> str:
+        running.set()
+        try:
+            while True:
+                progress(0, 1)
+                time.sleep(0.01)
+        finally:
+            ended.append(True)
+
+    try:
+        torch.set_num_threads(threads)
+        with pytest.raises(KeyboardInterrupt), _workers(torch.nn.Linear(1, 1), 2) as submit:
+            if threads == 2:
+                submit(work)
+                assert running.wait(10)
+            raise KeyboardInterrupt
+        assert len(ended) == threads - 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_result_too_large_for_the_memory_is_one_line_and_the_others_are_made(
+    here, tiny_weights, capsys, monkeypatch, threads, error
+):
+    def animate(model, source, *args, **options):
+        if source == "a/p1.png":
+            raise error
+        return animate_to_file(model, source, *args, **options)
+
+    monkeypatch.setattr("depthaware.inference.animate_to_file", animate)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert run("-s", "a", "-d", "b/d2.mp4", "-o", "out", "--quiet", weights=tiny_weights) == 2
+    finally:
+        torch.set_num_threads(before)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("depthaware: error: out/p1_d2.mp4: out of memory") and "1 written" in last
+    assert results() == ["out/p2_d2.mp4"]
+
+
+def test_lines_stand_above_the_progress_bar_which_leaves_nothing(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    show = progress(False)
+    for done in range(3):
+        show(done, 2)
+        say(f"line {done}")
+    written = terminal.getvalue()
+    assert "0/2 [" in written
+    assert [line.rpartition("\r")[2].strip() for line in written.split("\n")] == ["line 0", "line 1", "line 2", ""]
 
 
 def test_the_model_is_loaded_once_and_each_driving_video_searched_once(here, tiny_weights, monkeypatch):

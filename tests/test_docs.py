@@ -33,7 +33,7 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *DOCS]
 MEDIA = Path(depthaware.__file__).parent / "assets"
 TOOLS = {"npm", "pip", "pytest", "ruff", "mypy", "mkdocs"}
-INERT = {"text", "diff", "bibtex"}
+INERT = {"text", "diff", "bibtex", "toml"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

@@ -133,8 +133,15 @@ def test_the_real_detectors_find_the_bundled_face(tiny_weights, tmp_path, monkey
 
 def test_the_progress_bar_counts_in_its_unit(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    progress(False, unit="pairs")(2, 4)
-    assert "] 2 of 4 pairs, " in (bar := capsys.readouterr().err) and bar.endswith(" pairs/s")
+    show = progress(False, unit="pairs")
+    show(2, 4)
+    show(4, 4)
+    bar = capsys.readouterr().err
+    assert "| 2/4 [" in bar and "pairs" in bar
+    progress(True)(1, 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    progress(False)(1, 1)
+    assert capsys.readouterr().err == ""
 
 
 class Means:

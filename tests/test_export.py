@@ -154,7 +154,7 @@ def test_graphs_that_draw_something_else_never_appear(traced_before, faces, tmp_
 
 
 def test_int8_that_is_too_coarse_never_appears(traced_before, faces, tmp_path, monkeypatch):
-    monkeypatch.setattr("depthaware.export.quantization.LEAST_PSNR", 150.0)
+    monkeypatch.setattr("depthaware.export.quantization.LEAST_PSNR", {"onnx": 150.0})
     with pytest.raises(ValueError, match=r"int8: .* dB of float32, expected at least 150 dB"):
         exporting.export(build(), tmp_path / "new", *faces, int8=True)
     assert not list(tmp_path.iterdir())
@@ -183,12 +183,12 @@ def test_what_is_wrong_is_said_in_one_line(exported, tmp_path, monkeypatch, caps
         f"{run} cut": "cut/driver.onnx: cannot be loaded",
         f"{run} half": "half/detector.onnx: cannot be loaded",
         f"{run} {exported} --device cuda": "--device cuda: expected cpu, on which onnxruntime works here",
-        f"{run} {exported} --dtype float16": "expected neither --dtype nor --compile",
+        f"{run} {exported} --dtype float16": "expected of --dtype only float32, and no --compile",
         "export --output new --weights absent": "weights 'absent'",
         "export --output new --calibrate absent.mp4": "absent.mp4: No such file",
         "export --output new --size 50": "expected height and width in multiples of",
         "export --output new --size 0": "--size: expected a number of pixels, got 0",
-        "export --output new --format torch --int8": "format: expected onnx or, unless int8, torch",
+        "export --output new --format torch --int8": "format: expected onnx, openvino or, unless int8, torch",
     }
     for line, message in lines.items():
         assert main(line.split()) == 2, line

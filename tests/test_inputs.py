@@ -163,14 +163,14 @@ def test_the_command_runs_in_a_thread(here, tiny_weights):
     assert codes == [0]
 
 
-@pytest.mark.parametrize("output, name, code", [(os.devnull, "Ж.png", 0), ("/dev/full", "a.png", 2)])
-def test_a_report_that_cannot_be_printed_ends_in_no_traceback(here, tiny_weights, output, name, code):
+@pytest.mark.parametrize("output, name", [(os.devnull, "Ж.png"), ("/dev/full", "a.png")])
+def test_a_report_that_cannot_be_printed_ends_in_no_traceback(here, tiny_weights, output, name):
     """Letters that the terminal lacks, and a full disk."""
     command = [sys.executable, "-m", "depthaware", "depth", "me.png", "--output", name, "--weights", tiny_weights]
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     with open(output, "w") as stdout:
         done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment)
-    assert done.returncode == code and b"Traceback" not in done.stderr and Path(name).exists()
+    assert done.returncode == 0 and b"Traceback" not in done.stderr and Path(name).exists()
 
 
 def test_the_output_of_a_program_that_calls_the_command_is_left_as_it_was(here, tiny_weights, monkeypatch):

@@ -93,6 +93,21 @@ def test_vgg_weights_from_a_local_file(vgg, tmp_path, suffix):
     torch.testing.assert_close(loaded.layers.state_dict(), vgg.layers.state_dict(), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_vgg_weights_that_do_not_fit_are_one_line(vgg, tmp_path, suffix):
+    weights = {f"features.{key}": tensor for key, tensor in vgg.layers.state_dict().items()}
+    for change, expected in (
+        (torch.full((64,), torch.nan), "0.bias has values that are not finite"),
+        (torch.zeros(65), r"0.bias is \(65,\), expected \(64,\)"),
+        (torch.zeros(64, dtype=torch.int8), "0.bias is of dtype int8, expected float16"),
+    ):
+        path = tmp_path / f"vgg19.{suffix}"
+        save = safetensors.torch.save_file if suffix == "safetensors" else torch.save
+        save(weights | {"features.0.bias": change}, path)
+        with pytest.raises(ValueError, match=rf"vgg19.{suffix}: {expected}"):
+            losses.VGG19Features.from_file(path)
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     safetensors.torch.save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other\.safetensors: expected the weights of VGG-19.*features\.28\.weight"):

@@ -118,6 +118,9 @@ FACTS = {"format": "depthaware motion template", "version": "1", "rate": "25", "
         ({"scenes": torch.arange(40).int()}, {}, "scenes numbered from 0 to 0"),
         ({"references": torch.tensor([40])}, {}, "each reference within its scene"),
         ({"references": torch.tensor([-1])}, {}, "each reference within its scene"),
+        ({}, {"rate": "1e999999999"}, "expected rate, time base and detector"),
+        ({}, {"rate": "1000000"}, "expected rate, time base and detector"),
+        ({}, {"time_base": "1/100000000"}, "expected rate, time base and detector"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(saved, change, facts, message):
@@ -129,7 +132,7 @@ def test_what_is_wrong_with_a_file_is_one_line(saved, change, facts, message):
 
 def test_half_a_file_is_one_line(saved):
     saved.write_bytes(saved.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"m.safetensors: is damaged or cut short"):
+    with pytest.raises(ValueError, match=r"m.safetensors: not a whole safetensors file"):
         MotionTemplate.load(saved)
 
 

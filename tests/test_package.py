@@ -38,6 +38,7 @@ def test_public_names():
         "optimize",
         "read_image",
         "read_video",
+        "show",
         "transfer_motion",
     ]
     assert set(depthaware.__all__) <= set(dir(depthaware))

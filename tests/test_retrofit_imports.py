@@ -1,5 +1,6 @@
 """Import paths: `depthaware.retrofit` and `integrations` give the same, and a user's own package breaks nothing."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -8,20 +9,25 @@ from pathlib import Path
 import pytest
 
 import depthaware
-import integrations.fomm
-import integrations.tpsmm
 from depthaware import retrofit
 
 ROOT = Path(depthaware.__file__).parents[1]
 
 
-@pytest.mark.parametrize(
-    "family, alias", [(retrofit.fomm, integrations.fomm), (retrofit.tpsmm, integrations.tpsmm)], ids=["fomm", "tpsmm"]
-)
-def test_both_paths_give_the_same_objects(family, alias):
-    assert {"retrofit", "load_retrofit", "save_retrofit", "keypoints", "Retrofitted"} <= set(family.__all__)
+FAMILIES = ["cosegmentation", "fomm", "liveportrait", "mcnet", "mraa", "osfv", "tpsmm"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_both_paths_give_the_same_objects(name):
+    family, alias = getattr(retrofit, name), importlib.import_module(f"integrations.{name}")
+    assert {"retrofit", "load_retrofit", "save_retrofit", "Retrofitted", name.upper()} <= set(family.__all__)
+    assert getattr(family, name.upper()).name == name
     for name in family.__all__:
         assert getattr(alias, name) is getattr(family, name), name
+
+
+def test_every_family_has_both_paths():
+    assert [path.stem for path in sorted((ROOT / "integrations").glob("*.py"))] == FAMILIES
 
 
 def test_public_names():
@@ -30,6 +36,7 @@ def test_public_names():
         "NOTHING",
         "DepthChannel",
         "DepthPyramid",
+        "Family",
         "Pair",
         "Plan",
         "Retrofitted",
@@ -37,12 +44,17 @@ def test_public_names():
         "SiteStatus",
         "Status",
         "check_bare",
+        "cosegmentation",
         "depth_channels",
         "encoder_widths",
         "find_first_convolution",
         "find_submodule",
         "fomm",
+        "liveportrait",
         "load_additions",
+        "mcnet",
+        "mraa",
+        "osfv",
         "push_retrofit",
         "save_retrofit",
         "tpsmm",

@@ -158,6 +158,39 @@ def test_a_training_from_before_goes_on_with_depth(tmp_path):
         assert_equal(dict(net.state_dict()), dict(other.model.state_dict()))
 
 
+def test_an_optimizer_of_several_networks_goes_on_with_depth(tmp_path):
+    """As in TPSMM's script, whose motion network lies between and gets no depth."""
+    old, new, names = tmp_path / "old.tar", tmp_path / "new.tar", ["generator", "motion", "kp_detector"]
+
+    def order(nets):
+        return [nets[1], nets[2], nets[0]]
+
+    def adam(nets):
+        return torch.optim.Adam([p for net in order(nets) for p in net.parameters()], lr=1e-3)
+
+    bare = networks("tpsmm")
+    optimizer = adam(bare)
+    step(bare, [optimizer])
+    content = {name: net.state_dict() for name, net in zip(names, order(bare), strict=True)}
+    torch.save(content | {"optimizer": optimizer.state_dict()}, old)
+    nets = retrofitted("tpsmm", networks("tpsmm", seed=1))
+    parts = {"generator": nets[1], "kp_detector": nets[0]}
+    upgrade_checkpoint(old, new, shared={"optimizer": order(nets)}, **parts)
+    nets[2].load_state_dict(content["motion"])
+    with pytest.warns(UserWarning, match="duplicate"):  # the depth network, which is frozen, belongs to both
+        other = adam(nets)
+    other.load_state_dict(torch.load(new, weights_only=True)["optimizer"])
+    step(bare, [optimizer])
+    step(nets, [other])
+    for net, found in zip(bare, nets, strict=True):
+        assert_equal(dict(net.state_dict()), dict(getattr(found, "model", found).state_dict()))
+    for shared, message in (
+        ({"optimizer": order(nets)[:2]}, "old.tar: optimizer: expected one group of .* parameters, found"),
+        ({"adam": []}, "old.tar: expected an optimizer adam, found generator"),
+    ):
+        one_line(message, lambda shared=shared: upgrade_checkpoint(old, new, shared=shared, **parts))
+
+
 def test_a_checkpoint_that_cannot_be_upgraded_is_one_line(tmp_path):
     old, new = tmp_path / "old.tar", tmp_path / "new.tar"
     bare = networks("fomm")

@@ -10,6 +10,7 @@ from evaluate_depth import Options as Evaluation
 from evaluate_depth import main, mean_head, predict, read_truth, score
 from head_renderer import Stage, pixel_rays, trace_pyramid
 from head_shape import MOUTH, Expression
+from recipes import fresh
 from synthetic_heads import Options, RenderedClip, draw_camera, draw_motion, render_clip, write_clip
 from synthetic_heads import main as synthesize
 from torch import Tensor
@@ -206,6 +207,7 @@ def test_the_truth_is_perfect_at_any_scale_and_a_flat_card_is_not(folder):
 def test_any_weights_with_depth_are_evaluated(folder, tiny_weights, tmp_path, capsys):
     run = tmp_path / "run"
     few = dict(images=4, batch=2, size=64, hold_out=0, threads=1)
+    fresh()
     train_depth.main(train_depth.Options(data=str(folder), output=str(run), **few))
     for weights in (str(run), tiny_weights):
         sheet = tmp_path / "sheet.png"

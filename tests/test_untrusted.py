@@ -284,7 +284,7 @@ BAD_FACTS = {
     "no graphs": (GOOD | {"graphs": None}, "graphs: expected an object, got None"),
     "a size in words": (GOOD | {"size": "x"}, "size: expected a whole number from 1 to 8192, got 'x'"),
     "a size of nothing": (GOOD | {"size": 0}, "size: expected a whole number"),
-    "another format": (GOOD | {"format": "pickle"}, "format: expected 'onnx' or 'torch', got 'pickle'"),
+    "another format": (GOOD | {"format": "pickle"}, "format: expected 'onnx', 'openvino' or 'torch', got 'pickle'"),
     "a bad option": (GOOD | {"config": {"image_size": -1}}, "image_size: expected a whole number"),
     "no format": ({}, "expected format .* found ''"),
 }

@@ -6,6 +6,7 @@ import resource
 import time
 import warnings
 import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,19 @@ def _deep(path: Path) -> None:
     _zip(path, {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"})
 
 
+def _calling(function: bytes, argument: bytes) -> Callable[[Path], Any]:
+    """Writes a pickle that calls a function which PyTorch takes for safe."""
+    pickled = b"\x80\x02}X\x01\x00\x00\x00a" + b"c" + function.replace(b" ", b"\n") + b"\n" + argument + b"s."
+    return lambda path: _zip(path, {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"})
+
+
+def _text(letters: str) -> bytes:
+    return b"X" + len(letters.encode()).to_bytes(4, "little") + letters.encode()
+
+
+BYTEARRAY = b"c__builtin__\nbytearray\n"
+BILLION = b"J" + (10**9).to_bytes(4, "little")
+UNSAFE = "not a PyTorch checkpoint that is safe to read"
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a zip bomb": (
         lambda p: _zip(p, {"data.pkl": bytes(200 << 20), "version": b"3"}, zipfile.ZIP_DEFLATED),
@@ -83,6 +97,23 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: _with(final__bias=torch.quantize_per_tensor(torch.ones(3), 1, 0, torch.qint8))(p),
         "final.bias is quantized",
     ),
+    "a bytearray of 1 GB": (_calling(b"__builtin__ bytearray", BILLION + b"\x85R"), UNSAFE),
+    "a new bytearray of 1 GB": (_calling(b"__builtin__ bytearray", BILLION + b"\x85\x81"), UNSAFE),
+    "a bytearray of 1 GB by its index": (
+        _calling(b"__builtin__ bytearray", b"q\x01h\x010h\x01" + BILLION + b"\x85R\x86"),
+        UNSAFE,
+    ),
+    "a bytearray of 1 GB from a list": (_calling(b"__builtin__ bytearray", b"]" + BILLION + b"aR"), UNSAFE),
+    "a bytearray of 1 GB by another call": (
+        _calling(b"torch._tensor _rebuild_from_type_v2", b"(" + BYTEARRAY * 2 + BILLION + b"\x85}tR"),
+        UNSAFE,
+    ),
+    "a storage of 1 GB": (_calling(b"torch.storage UntypedStorage", BILLION + b"\x85R"), UNSAFE),
+    "a tensor of 4 GB": (_calling(b"torch FloatTensor", BILLION + b"\x85R"), UNSAFE),
+    "a codec that takes hours": (
+        _calling(b"_codecs encode", _text("".join(map(chr, range(0x3400, 0x9E00))) * 5) + _text("punycode") + b"\x86R"),
+        UNSAFE,
+    ),
     "a scalar of 2 GB": (
         lambda p: torch.save({"loss": Call(np.float64(0).__reduce__()[0], np.dtype("V2000000000"), b"")}, p),
         "not a PyTorch checkpoint that is safe to read",
@@ -104,6 +135,22 @@ def test_what_is_made_to_do_harm_is_one_line_early(kind, tmp_path, recwarn):
     assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
     assert not recwarn or kind in ("a sparse tensor", "a quantized tensor")  # of which PyTorch itself warns
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_data_of_all_kinds_is_read(tmp_path, zipped):
+    data = {
+        "numbers": {"loss": np.float64(3), "epoch": np.int64(4), "complex": 1j},
+        "bytes": [b"ab\xff", bytearray(b"xyz"), {1, 2}],
+        "counts": Counter("aab"),
+        "ordered": OrderedDict(a=1),
+        "torch": (torch.float16, torch.device("cpu"), torch.Size([1])),
+    }
+    tensors = {"w": torch.ones(2), "p": torch.nn.Parameter(torch.ones(1)), "named": torch.ones(3)}
+    tensors["named"].origin = "a tensor with attributes"  # of which PyTorch writes another call
+    torch.save({**data, **tensors}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    found = load(tmp_path / "x.pth")
+    assert {key: found[key] for key in data} == data and all(torch.equal(found[key], tensors[key]) for key in tensors)
 
 
 def test_many_threads_read_and_leave_the_process_as_it_was(tmp_path):

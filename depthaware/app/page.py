@@ -13,7 +13,8 @@ from PIL import Image as Pillow
 from .._optional import require
 from ..media.image import Image
 from .sessions import Session, Sessions
-from .studio import CLIP, PORTRAIT, Refusal, Stopped, Studio
+from .studio import CLIP, PORTRAIT, Controls, Stopped, Studio
+from .uploads import Refusal
 
 CONSENT = (
     "Animate a person only with that person's consent. What comes out is **generated**: it shows something that did "
@@ -28,8 +29,36 @@ CSS = """
 .note { font-size: 0.9em; opacity: 0.85; }
 .screen video { height: 100% !important; object-fit: contain; }
 button[aria-label="Trim video"] { display: none !important; }
+#camera-trouble:empty, #camera-trouble:not(:has(p)) { display: none !important; }
 footer { display: none !important; }
 """
+HEAD = """<script>
+const sentences = {
+  NotAllowedError: "Your browser keeps the camera from this page. Allow it beside the address, then try again.",
+  NotFoundError: "No camera was found. Plug one in or turn it on, then try again.",
+  NotReadableError: "The camera is used by another program. Close that program, then try again.",
+};
+const say = (text) => {
+  const place = document.querySelector("#camera-trouble");
+  if (place) place.innerHTML = text ? `<p role="alert">${text}</p>` : "";
+};
+const media = navigator.mediaDevices;
+if (media) {
+  const ask = media.getUserMedia.bind(media);
+  media.getUserMedia = async (wanted) => {
+    try {
+      const stream = await ask(wanted);
+      say("");
+      return stream;
+    } catch (error) {
+      say(sentences[error.name] ?? "The camera does not work. Unplug it, plug it in again, then try again.");
+      throw error;
+    }
+  };
+} else {
+  addEventListener("click", () => say("Browsers give the camera only to pages at 127.0.0.1 or over https."));
+}
+</script>"""
 
 
 def build_page(studio: Studio, cache: Path, *, every: float = 0.1) -> Any:
@@ -65,7 +94,11 @@ def build_page(studio: Studio, cache: Path, *, every: float = 0.1) -> Any:
         photo: str,
         driving: str,
         compare: bool,
-        request: Request,
+        strength: float = 1,
+        head: float = 1,
+        expression: float = 1,
+        freeze: bool = False,
+        request: Request = None,  # type: ignore[assignment]
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> str | None:
         progress(0, desc="Looking for faces")
@@ -75,8 +108,9 @@ def build_page(studio: Studio, cache: Path, *, every: float = 0.1) -> Any:
 
         with telling():
             try:
-                session = mine(request)
-                return str(studio.video(session, photo, driving, compare=compare, progress=show))
+                controls = Controls(strength, head, expression, freeze)
+                made = studio.video(mine(request), photo, driving, compare=compare, controls=controls, progress=show)
+                return str(made)
             except Stopped:
                 return None
 
@@ -127,6 +161,13 @@ def build_page(studio: Studio, cache: Path, *, every: float = 0.1) -> Any:
                     label="Generated", interactive=False, autoplay=True, loop=True, height=320, elem_classes="screen"
                 )
             compare = gr.Checkbox(label="Show photo, video and result side by side")
+            with gr.Accordion("Motion", open=False):
+                with gr.Row():
+                    sliders = [
+                        gr.Slider(0, 3, 1, step=0.05, label=label, min_width=200)
+                        for label in ("Strength of all motion", "Head", "Expression")
+                    ]
+                freeze = gr.Checkbox(label="Keep the background of the photo at rest")
             with gr.Row():
                 go = gr.Button("Animate", variant="primary", min_width=120, scale=3)
                 end = gr.Button("Stop", min_width=80)
@@ -138,9 +179,12 @@ def build_page(studio: Studio, cache: Path, *, every: float = 0.1) -> Any:
                 "close the page.",
                 elem_classes="note",
             )
-            go.click(make_video, [photo, driving, compare], result, concurrency_limit=1, api_name="video")
+            go.click(
+                make_video, [photo, driving, compare, *sliders, freeze], result, concurrency_limit=1, api_name="video"
+            )
             end.click(stop, queue=False, api_visibility="private")
         with gr.Tab("Webcam"):
+            gr.HTML(elem_id="camera-trouble")
             with gr.Row():
                 live_photo = new_photo(PORTRAIT)
                 camera = gr.Image(label="Camera", sources=["webcam"], streaming=True, height=320)

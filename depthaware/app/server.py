@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._optional import require
-from .page import CSS, build_page
+from .page import CSS, HEAD, build_page
 from .studio import Studio
 
 
@@ -43,6 +43,7 @@ def serve(studio: Studio, *, host: str | None = None, port: int | None = None, *
                 max_file_size=studio.limits.megabytes * 1_000_000,
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 css=CSS,
+                head=HEAD,
             )
             yield page.local_url
         except OSError as error:

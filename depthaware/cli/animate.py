@@ -13,8 +13,8 @@ from ..media.formats import FIGURE_SUFFIXES, SILENT
 from ..media.signatures import found_in
 from .animate_options import add
 from .batch import Job, check_jobs, find_sources, run_jobs
-from .common import check_input, check_source, check_weights, progress
-from .fast_model import load_fast
+from .common import check_input, check_source, progress
+from .fast_model import check_backend, load_fast
 
 if TYPE_CHECKING:
     from ..inference.template import MotionTemplate
@@ -45,13 +45,7 @@ def check(args: Namespace) -> None:
     for name in ("batch_size", "max_size"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(args, name)}")
-    if args.backend == "torch":
-        check_weights(args)
-        return
-    if args.device not in (None, "cpu"):
-        raise ValueError(f"--device {args.device}: expected cpu, on which onnxruntime works here")
-    if args.compile or args.dtype not in (None, "float32"):
-        raise ValueError("--backend onnxruntime: runs what was exported, expected neither --dtype nor --compile")
+    check_backend(args)
 
 
 def _fill_in(args: Namespace) -> None:
@@ -59,7 +53,7 @@ def _fill_in(args: Namespace) -> None:
     if len(args.paths) > 3:
         raise ValueError(f"expected SOURCE, DRIVING and OUTPUT, got {len(args.paths)} files; for several use --source")
     for name, path in zip(("source", "driving", "output"), args.paths, strict=False):
-        if getattr(args, name) is not None:
+        if getattr(args, name) not in (None, args.configured.get(name)):
             raise ValueError(f"{path}: expected no {name.upper()} here besides --{name}")
         setattr(args, name, path if name == "output" else [path])
     args.source = args.source or [str(_MEDIA / "portrait.png")]

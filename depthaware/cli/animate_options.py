@@ -41,6 +41,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--no-paste", action="store_true", help="write the generated square alone")
     size = "longer side of the output at most, in pixels (default: %(default)s)"
     parser.add_argument("--max-size", type=int, default=1920, metavar="N", help=size)
+    resolution = "side of the generated square, a multiple of the trained size, such as 512; motion keeps that size"
+    parser.add_argument("--resolution", type=int, metavar="N", help=resolution)
     parser.add_argument("--no-scenes", action="store_true", help="look for no cuts in the driving video")
     parser.add_argument("--smooth", action="store_true", help="smooth the motion over time")
     strength = "factor of all motion, 0 to 3 (default: %(default)s)"
@@ -54,8 +56,14 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help=dtype)
     gain = "compile the network first, which takes minutes; seldom pays on a CPU, see the benchmarks"
     parser.add_argument("--compile", action="store_true", help=gain)
-    backend = "onnxruntime runs a folder made by `depthaware export`: --weights FOLDER (default: %(default)s)"
-    parser.add_argument("--backend", choices=["torch", "onnxruntime"], default="torch", help=backend)
+    backend = (
+        "onnxruntime and openvino (--device CPU, GPU, NPU or AUTO) run a folder made by `depthaware export`: --weights "
+        "FOLDER; auto measures a few frames and takes the fastest that draws the same (default: %(default)s)"
+    )
+    known = ["torch", "onnxruntime", "openvino", "auto"]
+    parser.add_argument("--backend", choices=known, default="torch", help=backend)
+    graphs = "exports of the same weights that --backend auto tries besides PyTorch"
+    parser.add_argument("--graphs", nargs="+", metavar="FOLDER", default=[], help=graphs)
     parser.add_argument("--batch-size", type=int, default=8, help="frames at a time (default: %(default)s)")
     parser.add_argument("--compare", action="store_true", help="show source, driving frame and result side by side")
     parser.add_argument("--save-depth", metavar="MP4", help="also write the disparity of the result")

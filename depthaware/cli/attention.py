@@ -58,14 +58,11 @@ def check(args: Namespace) -> None:
 
 def _check_points(args: Namespace) -> None:
     """Refuse points outside of the image where Pillow can tell its size, which takes no PyTorch."""
-    from PIL import Image, UnidentifiedImageError
+    from ..media.still import open_still
 
-    try:
-        with Image.open(args.source) as image:
-            turned = image.getexif().get(0x0112, 1) > 4  # orientation: on its side
-            width, height = image.size[::-1] if turned else image.size
-    except (UnidentifiedImageError, OSError):
-        return  # what is wrong with it is said by the reader
+    with open_still(args.source) as image:
+        turned = image.getexif().get(0x0112, 1) > 4  # orientation: on its side
+        width, height = image.size[::-1] if turned else image.size
     for x, y in args.points or ():
         if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
             raise ValueError(f"point {x:g},{y:g}: outside of {args.source}, which has {width} x {height} pixels")

@@ -3,23 +3,27 @@
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from functools import partial
 from glob import glob
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import Event
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..media.atomic import check_video_output
 from ..media.formats import IMAGE_SUFFIXES, OUTPUT_SUFFIXES, VIDEO_SUFFIXES, is_pattern
 from ..media.sequence import find_images
-from .common import check_source, check_video, describe, progress
+from .common import MISTAKES, check_source, check_video, describe, progress, say, telling_memory
 
 if TYPE_CHECKING:
     from ..inference.options import SupportsAnimation
     from ..inference.template import MotionTemplate
     from ..media.video import Video
 
+AT_ONCE = 4  # results, each of which needs memory of its own
 _WILD = set("*?[")
 
 
@@ -125,41 +129,99 @@ def run_jobs(
     from ..inference.options import AnimateOptions
     from ..inference.template import MotionTemplate, record_motion
 
-    failed = 0
     settled = options | {"follow": False, "scenes": True}  # by the recorded motion
+    show, done, failed = progress(args.quiet, unit="results"), 0, 0
 
-    def fail(job: Job, error: Exception) -> None:
-        nonlocal failed
-        failed += 1
-        print(f"depthaware: error: {job.output}: {describe(error)}", file=sys.stderr, flush=True)
+    def prepare(driving: str) -> "tuple[Video | MotionTemplate, Video | MotionTemplate]":
+        check_video(driving)
+        video = read_driving(driving)
+        if args.compare or isinstance(video, MotionTemplate):
+            return video, video
+        return video, record_motion(model, video, AnimateOptions(**options))
 
-    for driving, group in groupby(args.jobs, key=lambda job: job.driving):
-        jobs = list(group)
+    def make(
+        job: Job, video: "Video | MotionTemplate", motion: "Video | MotionTemplate", progress: Callable[..., None]
+    ) -> str:
+        check_source(job.source)
+        audio, sound = choose_audio(job, video)
+        chosen = options if motion is video else settled
+        made = animate_to_file(
+            model, job.source, motion, job.output, audio=audio, progress=progress, **encoding, **chosen
+        )
+        return f"{made}, {sound}"
+
+    def tell(job: Job, work: Callable[[], str]) -> None:
+        nonlocal done, failed
         try:
-            check_video(driving)
-            motion = video = read_driving(driving)
-            recorded = not args.compare and not isinstance(video, MotionTemplate)
-            if recorded:
-                motion = record_motion(model, video, AnimateOptions(**options))
-        except (ValueError, OSError, ImportError) as error:
-            for job in jobs:
-                fail(job, error)
-            continue
-        for job in jobs:
-            try:
-                check_source(job.source)
-                audio, sound = choose_audio(job, video)
-                chosen = settled if recorded else options
-                show = progress(args.quiet)
-                made = animate_to_file(
-                    model, job.source, motion, job.output, audio=audio, progress=show, **encoding, **chosen
-                )
-            except (ValueError, OSError, ImportError) as error:
-                fail(job, error)
-                continue
+            with telling_memory():
+                made = work()
+        except MISTAKES as error:
+            failed += 1
+            say(f"depthaware: error: {job.output}: {describe(error)}", sys.stderr)
+        else:
             if not args.quiet:
-                print(f"{made}, {sound}", flush=True)
+                say(made)
+        done += 1
+        show(done, len(args.jobs))
+
+    show(0, len(args.jobs))
+    with _workers(model, 1 if args.compile else len(args.jobs)) as submit:
+        for driving, group in groupby(args.jobs, key=lambda job: job.driving):
+            jobs = list(group)
+            try:
+                with telling_memory():
+                    video, motion = prepare(driving)
+            except MISTAKES as error:
+                for job in jobs:
+                    tell(job, partial(_raise, error))
+                continue
+            for job, work in [(job, submit(make, job, video, motion)) for job in jobs]:
+                tell(job, work)
     summary = f"{args.output}: {len(args.jobs) - failed} written, {args.skipped} skipped, {failed} failed"
     if failed:
         raise ValueError(summary)
     return summary
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+@contextmanager
+def _workers(model: "SupportsAnimation", jobs: int) -> Iterator[Callable[..., Callable[[], str]]]:
+    """Work on several results at once on a CPU, which share its threads: small networks use several threads badly.
+
+    Yields:
+        Starts a call, which gets a `progress` that ends it after an interrupt, and returns what waits for its result.
+    """
+    import torch
+
+    from ..inference.inputs import device_of
+
+    threads, stopped = torch.get_num_threads(), Event()
+    count = min(threads, jobs, AT_ONCE) if device_of(model).type == "cpu" else 1
+
+    def go_on(done: int, total: int) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+
+    def submit(function: Callable[..., str], *args: Any) -> Callable[[], str]:
+        future = pool.submit(function, *args, go_on)
+
+        def result() -> str:
+            while not wait([future], 0.1).done:  # Windows handles Ctrl-C only between waits
+                pass
+            return future.result()
+
+        return result
+
+    if count == 1:
+        yield lambda function, *args: partial(function, *args, lambda done, total: None)
+        return
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads // count,))
+    try:
+        yield submit
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)

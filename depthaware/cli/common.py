@@ -2,17 +2,22 @@
 
 import re
 import sys
-import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..media.formats import CODECS, QUALITY
+from ..media.memory import NamedMemoryError, is_out_of_memory, lack_of_memory
 from ..media.sequence import find_images
-from ..media.signatures import found_in, refusal
+from ..media.signatures import check_regular, found_in, refusal
 from ..pretrained.locate import CONFIG, find_local
 from ..pretrained.small_files import read_object
+from .terminal import one_line
+
+MISTAKES = (ValueError, OSError, ImportError, MemoryError)
+"""Errors that are told in one line, in `telling_memory`."""
 
 if TYPE_CHECKING:
     import torch
@@ -65,8 +70,8 @@ def check_input(path: str) -> None:
         raise ValueError("expected the path of a file, a folder or a pattern, got an empty one")
     if "://" in path:
         raise ValueError(f"{path}: is an address on the network, expected a file: download it first")
-    if not set(path) & set("*?[%"):
-        Path(path).stat()
+    if not set(path) & set("*?[%") or Path(path).exists():
+        check_regular(path)
 
 
 def check_source(path: str) -> None:
@@ -129,18 +134,43 @@ def read_media(path: str, fps: float, *, strict: bool = False) -> "Image | Video
 def describe(error: BaseException) -> str:
     """Say in one line what is wrong: the error's own words, or those of the system after the name of the file."""
     if isinstance(error, OSError) and error.strerror is not None:
-        return f"{error.filename or 'input or output'}: {error.strerror}"
-    return " ".join((str(error) or "out of memory").split())
+        return one_line(f"{error.filename or 'input or output'}: {error.strerror}")
+    return one_line(lack_of_memory(error) if is_out_of_memory(error) else str(error))
+
+
+@contextmanager
+def telling_memory() -> Iterator[None]:
+    """Raise PyTorch's only sign of too little memory, a RuntimeError on CPU and GPU, as a MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NamedMemoryError(f"{lack_of_memory(error)}: try a smaller --batch-size or another --device") from error
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """Print a line, on stdout by default, above the progress bar."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=file):
+        print(line, file=file, flush=True)
 
 
 def progress(quiet: bool, *, unit: str = "frames") -> Callable[[int, int], None]:
-    """Make the callback that shows a progress bar, on a terminal only."""
-    start = time.monotonic()
+    """Make the callback that shows a progress bar with the time that is left until all is done, on a terminal only."""
+    bar: Any = None
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty() and not quiet:
-            bar, rate = "#" * min(20 * done // total, 20), done / max(time.monotonic() - start, 1e-9)
-            end = "\n" if done >= total else ""
-            print(f"\r[{bar:20}] {done} of {total} {unit}, {rate:.1f} {unit}/s", end=end, file=sys.stderr, flush=True)
+        nonlocal bar
+        if quiet or not sys.stderr.isatty():
+            return
+        if bar is None:
+            from tqdm import tqdm
+
+            bar = tqdm(total=total or None, initial=done, unit=f" {unit}", dynamic_ncols=True, leave=False)
+        bar.update(done - bar.n)
+        if done >= total > 0:
+            bar.close()
 
     return show

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import signal
 import sys
 import threading
@@ -13,44 +12,41 @@ from importlib.metadata import version
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
+from .._optional import require
 from . import animate, app, attention, compare, convert, depth, evaluate, export, inspect, live
-from .common import describe
+from .common import MISTAKES, describe, say, telling_memory
+from .config import add_config, apply_config
+from .terminal import one_line, patient_streams, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 2 after a mistake in the input, 130 after Ctrl-C, 143 after `kill`."""
-    try:
-        parser = _parser()
-        args = parser.parse_args([_as_path(word) for word in (sys.argv[1:] if argv is None else argv)])
-        if args.run is None:
-            parser.print_help()
+    with patient_streams() as (out, _):
+        try:
+            words = [_as_path(word) for word in (sys.argv[1:] if argv is None else argv)]
+            parser = _parser(words)
+            args = parser.parse_args(words)
+            if args.run is None:
+                parser.print_help()
+                return 0
+            args.check(args)
+            if args.run is not inspect.run:  # it needs no PyTorch
+                _import_libraries(args.quiet)
+            with _handling(_interrupt), telling_memory(), warnings.catch_warnings():
+                warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
+                done = args.run(args)
+        except KeyboardInterrupt as interrupt:
+            return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
+        except MISTAKES as error:
+            return _complain(f"error: {describe(error)}")
+        if not args.quiet:
+            say(printable(done))
+        if out.error is None:
             return 0
-        args.check(args)
-        if args.run is not inspect.run:  # it needs no PyTorch
-            _import_libraries(args.quiet)
-        with _handling(_interrupt), warnings.catch_warnings():
-            warnings.showwarning = (lambda *_, **__: None) if args.quiet else _warn
-            done = args.run(args)
-    except KeyboardInterrupt as interrupt:
-        return _complain("interrupted", 128 + (interrupt.args or [signal.SIGINT])[0])
-    except (OSError, ValueError, ImportError, MemoryError) as error:
-        return _complain(f"error: {describe(error)}")
-    except RuntimeError as error:  # PyTorch's only sign of this, on CPU and GPU
-        if not re.search("out of memory|allocate memory|not enough memory", str(error)):
-            raise
-        return _complain("error: out of memory, try a smaller --batch-size or another --device")
-    return 0 if args.quiet else _say(done)
-
-
-def _say(done: str) -> int:
-    """Print the result, which is written; a terminal that lacks a letter of its name is no error."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        print(done.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except OSError as error:  # a full disk, a closed pipe
-        sys.stdout = None  # or it is flushed again at the end
-        return _complain(f"error: the result is written, but not this report: {error.strerror}")
-    return 0
+        lost = one_line(str(out.error))
+        if args.run is inspect.run:  # which has no other result
+            return _complain(f"error: the report cannot be printed ({lost})")
+        return _complain(f"warning: the result is written, but this report cannot be printed ({lost})", 0)
 
 
 def _as_path(word: str) -> str:
@@ -60,12 +56,12 @@ def _as_path(word: str) -> str:
 
 def _complain(message: str, code: int = 2) -> int:
     over = "\r\033[K" if sys.stderr.isatty() else ""  # write over the progress bar
-    print(f"{over}depthaware:", " ".join(message.split()), file=sys.stderr)
+    print(f"{over}depthaware: {one_line(message)}", file=sys.stderr)
     return code
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"depthaware: warning: {message}", file=sys.stderr)
+    say(f"depthaware: warning: {one_line(str(message))}", sys.stderr)
 
 
 def _import_libraries(quiet: bool) -> None:
@@ -105,17 +101,39 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(message)  # ends in one line, like every other mistake
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Completion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *values: Any) -> None:
+        """Print the script of a shell and exit."""
+        shtab = require("shtab", "completion")
+        commands = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+        for action in (action for command in commands.values() for action in command._actions):
+            if not action.choices and action.nargs != 0:
+                action.complete = shtab.FILE
+        print(shtab.complete(parser, values[1]))
+        parser.exit()
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Make the parser, with the values of --config as defaults of the command that the words begin with."""
     parser = _Parser("depthaware", description="Depth-aware talking-head video generation.")
     parser.add_argument("--version", action="version", version=f"depthaware {version('depthaware')}")
+    completion = 'print the completion script of a shell: eval "$(depthaware --print-completion bash)"'
+    shells = ["bash", "zsh", "tcsh"]
+    parser.add_argument(
+        "--print-completion", action=_Completion, choices=shells, default=argparse.SUPPRESS, help=completion
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=None, configured={})
 
     def command(module: ModuleType, help: str) -> None:
-        subparser = commands.add_parser(module.__name__.rpartition(".")[2], help=help)
+        name = module.__name__.rpartition(".")[2]
+        subparser = commands.add_parser(name, help=help)
         subparser.add_argument("--quiet", action="store_true", help="print errors only")
         module.add(subparser)
+        add_config(subparser)
         subparser.set_defaults(check=module.check, run=module.run)
+        if name in words[:1]:
+            apply_config(subparser, words)
 
     command(animate, "animate a portrait with a driving video")
     command(live, "let a portrait follow a camera")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..data.clip_reader import ClipReader
+from ..media.signatures import check_regular
 
 _FOLDER = files("depthaware") / "assets" / "protocols"
 _COLUMNS = ("source_video", "source_frame", "driving_video", "driving_frame")
@@ -83,6 +84,7 @@ def read_pairs(name: str | Path) -> list[Pair]:
     """
     file, with_initial = BUNDLED.get(str(name), (None, True))
     path = Path(str(_FOLDER / file)) if file else Path(name)
+    check_regular(path)
     with open(path, newline="", encoding="utf-8-sig") as lines:
         try:
             return list(_parse(path, csv.reader(lines), with_initial))

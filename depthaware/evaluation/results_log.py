@@ -40,10 +40,8 @@ def open_report(folder: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         if present:
             raise ValueError(f"output {str(folder)!r}: expected an empty folder or a report, found {present[0]}")
-        with whole_file(path) as part, open(part, "w", encoding="utf-8") as file:
-            file.write(json.dumps(settings, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with whole_file(path) as part:
+            part.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         _sync_folder(folder)
         _sync_folder(folder.parent)
     try:
@@ -159,8 +157,6 @@ class ResultsLog:
                 file, offset = lines[number]
                 file.seek(offset)
                 merged.write(file.readline())
-            merged.flush()
-            os.fsync(merged.fileno())  # content before name: the file is renamed next
 
     def __iter__(self) -> Iterator[Row]:
         """Iterate over the lines of pairs.csv, after `merge`."""

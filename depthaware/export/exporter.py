@@ -1,5 +1,6 @@
-"""Export of a DaGAN as three graphs for ONNX Runtime or PyTorch, written only if their outputs match the model's."""
+"""Export of a DaGAN as three graphs, written only if their outputs match the model's."""
 
+import io
 import json
 import warnings
 from importlib.metadata import version
@@ -15,11 +16,17 @@ from ..media.atomic import whole_folder
 from ..pretrained.fingerprint import detector_fingerprint
 from .facts import FACTS, SUFFIXES
 from .graphs import Graph, trace
+from .openvino import convert
 from .quantization import quantize_export
 from .runtimes import ExportedDaGAN, follow
 
 OPSET = 20  # the first with the GridSample of PyTorch
 TOLERANCE = 1e-4
+PACKAGES = {
+    "onnx": ("export", ("onnx", "onnxscript", "onnxruntime")),
+    "openvino": ("openvino", ("onnx", "onnxscript", "openvino")),
+    "torch": ("", ()),
+}
 BATCHES = (1, 2, 5)  # without 3, the batch size of tracing
 
 
@@ -50,7 +57,7 @@ def export(
     source_image: Tensor,
     driving_images: Tensor,
     *,
-    format: Literal["onnx", "torch"] = "onnx",
+    format: Literal["onnx", "openvino", "torch"] = "onnx",
     int8: bool = False,
 ) -> Exported:
     """Write the graphs `source_encoder`, `detector` and `driver`, and export.json.
@@ -63,20 +70,20 @@ def export(
         folder: made if absent; the only input of `ExportedDaGAN`.
         source_image: (1, 3, H, H) in [0, 1], a real image of the size that the graphs take.
         driving_images: (F, 3, H, H) in [0, 1], frames of a real video in their order, at least 5.
-        format: "onnx" (for ONNX Runtime) or "torch" (`torch.export`).
-        int8: quantize detector and driver, see `quantize_export`.
+        format: "onnx" (for ONNX Runtime), "openvino" or "torch" (`torch.export`).
+        int8: quantize, see `quantize_export`.
 
     Raises:
-        ValueError: if the graphs are off by more than 1e-4, or int8 leaves less than 35 dB.
+        ValueError: if the graphs are off by more than 1e-4, or int8 leaves less than 35 dB (40 dB with OpenVINO).
         ImportError: if a package is missing. After any error the folder is as it was.
     """
     if format not in SUFFIXES or (int8 and format == "torch"):
-        raise ValueError(f"format: expected onnx or, unless int8, torch, got {format!r}")
+        raise ValueError(f"format: expected onnx, openvino or, unless int8, torch, got {format!r}")
     if len(driving_images) < max(BATCHES):
         raise ValueError(f"driving images: expected at least {max(BATCHES)}, got {len(driving_images)}")
-    if format == "onnx":
-        for package in ("onnx", "onnxscript", "onnxruntime"):
-            require(package, "export")
+    extra, packages = PACKAGES[format]
+    for package in (*packages, *["nncf"] * (int8 and format == "openvino")):
+        require(package, extra)
     size = source_image.shape[-1]
     graphs = trace(model, size)
     facts = _facts(model, graphs, format, size)
@@ -93,11 +100,14 @@ def export(
 
 
 def write_graph(graph: Graph, path: Path) -> None:
-    """Write one graph as ONNX or as PyTorch's .pt2, by the suffix."""
+    """Write one graph as ONNX, for OpenVINO or as PyTorch's .pt2, by the suffix."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside PyTorch's exporters
         if path.suffix == SUFFIXES["torch"]:
-            return torch.export.save(graph.program, path)
+            content = io.BytesIO()  # on a full disk PyTorch would end the process
+            torch.export.save(graph.program, content)
+            path.write_bytes(content.getbuffer())
+            return
         program = torch.onnx.export(
             graph.program,
             input_names=graph.inputs,
@@ -107,7 +117,9 @@ def write_graph(graph: Graph, path: Path) -> None:
             verbose=False,
         )
         assert program is not None
-        program.save(path, external_data=False)
+        program.save(path.with_suffix(SUFFIXES["onnx"]), external_data=False)
+    if path.suffix == SUFFIXES["openvino"]:
+        convert(path.with_suffix(SUFFIXES["onnx"]))
 
 
 def largest_difference(model: DaGAN, exported: ExportedDaGAN, source_image: Tensor, driving_images: Tensor) -> float:
@@ -121,7 +133,7 @@ def largest_difference(model: DaGAN, exported: ExportedDaGAN, source_image: Tens
 
 
 def _facts(model: DaGAN, graphs: dict[str, Graph], format: str, size: int) -> dict[str, Any]:
-    packages = ["depthaware", "torch"] + (["onnx", "onnxscript", "onnxruntime"] if format == "onnx" else [])
+    packages = ["depthaware", "torch", *PACKAGES[format][1]]
     return {
         "format": format,
         "size": size,

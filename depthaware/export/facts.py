@@ -8,7 +8,7 @@ from ..pretrained.options import Kind, check_keys, check_options, list_of, mappi
 from ..pretrained.small_files import read_object
 
 FACTS = "export.json"
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 GRAPHS = ("source_encoder", "detector", "driver")
 _FACTS = {"format": one_of(*SUFFIXES), "size": whole(1, 8192), "config": mapping, "graphs": mapping}
 

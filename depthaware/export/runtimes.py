@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +10,14 @@ from torch import Tensor
 from .._optional import require
 from ..keypoints import Keypoints, transfer_motion
 from .facts import GRAPHS, read_facts
+from .openvino import check_device, open_openvino
 
 Runner = Callable[..., list[Tensor]]
+Runtime = Literal["onnxruntime", "openvino"]
+RUNS: dict[Runtime, tuple[str, ...]] = {
+    "onnxruntime": ("onnx",),
+    "openvino": ("openvino", "onnx"),
+}  # formats, the best first
 
 
 class ExportedSource(NamedTuple):
@@ -35,21 +41,43 @@ class ExportedDaGAN:
         folder: with export.json and the three graphs.
         allow_code: also open the format "torch". Its files (.pt2) can run any code when they are opened, with your
             rights: open those alone that you made yourself, or whose maker you would let use your computer.
+        runtime: "onnxruntime" runs the format "onnx", "openvino" that and its own; None takes that of the format.
+        device: of OpenVINO, which computes there: "CPU", "GPU", "NPU", or "AUTO" for its choice.
+        dtype: with OpenVINO on the CPU, float32 or bfloat16: of what was not quantized. Unlike after `optimize`,
+            coordinates are rounded, too.
+        live: with OpenVINO, all threads work on one frame, for the least delay, not each on its own.
+
+    Attributes:
+        runtime: "onnxruntime", "openvino" or "torch".
+        device: where tensors are, the CPU.
 
     Raises:
-        ValueError: if there is no such export, it is damaged, or in the format "torch" without `allow_code`.
-        ImportError: if ONNX Runtime is missing.
+        ValueError: if there is no such export or device, the export is damaged, of another format than the runtime's,
+            or in the format "torch" without `allow_code`.
+        ImportError: if the runtime is missing.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, folder: str | Path, *, allow_code: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        allow_code: bool = False,
+        runtime: Runtime | None = None,
+        device: str = "CPU",
+        dtype: torch.dtype = torch.float32,
+        live: bool = False,
+    ) -> None:
         folder = Path(folder)
         facts = read_facts(folder)
         self.format: str = facts["format"]
         self.image_size: int = facts["size"]
         self.config: dict[str, Any] = facts["config"]
         self.detector_fingerprint: str | None = facts.get("detector")
+        if runtime and self.format != "torch" and self.format not in RUNS[runtime]:
+            expected = " or ".join(RUNS[runtime])
+            raise ValueError(f"{folder}: expected an export in the format {expected} for {runtime}, got {self.format}")
         if self.format == "torch" and not allow_code:
             raise ValueError(
                 f"{folder}: expected an export in the format onnx, got torch, whose files can run any code when they "
@@ -58,7 +86,12 @@ class ExportedDaGAN:
         self._points = sum(name.startswith("kp_") for name in facts["graphs"]["detector"]["outputs"])
         if not self._points:
             raise ValueError(f"{folder}: was exported by an earlier version of depthaware, expected a new export")
-        graphs = {name: open_graph(folder / facts["graphs"][name]["file"], facts["graphs"][name]) for name in GRAPHS}
+        self.runtime: str = runtime or {"onnx": "onnxruntime"}.get(self.format, self.format)
+        where: dict[str, Any] = {}
+        if self.runtime == "openvino":
+            where = {"device": check_device(device), "dtype": dtype, "live": live}
+        names = facts["graphs"]
+        graphs = {name: open_graph(folder / names[name]["file"], names[name], self.runtime, **where) for name in GRAPHS}
         self._encode, self._detect, self._drive = (graphs[name] for name in GRAPHS)
         self._folder = folder
 
@@ -114,17 +147,22 @@ def relative(kp_source: Keypoints, kp_driving: Keypoints) -> Keypoints:
     return transfer_motion(kp_source, kp_driving, Keypoints(value[:1], None if jacobian is None else jacobian[:1]))
 
 
-def open_graph(path: Path, names: dict[str, Any]) -> Runner:
+def open_graph(path: Path, names: dict[str, Any], runtime: str, **where: Any) -> Runner:
     """Load a graph as a function from its inputs, in the order of their names, to its outputs.
 
     Args:
         path: of the file; a .pt2 can run any code.
         names: lists of the names of its "inputs" and "outputs".
+        runtime: that of `ExportedDaGAN`.
+        where: options of `open_openvino`.
     """
     if not path.is_file():
         raise ValueError(f"{path}: cannot be loaded, there is no such file")
     try:
-        run = _open_onnx(path, names) if path.suffix == ".onnx" else _open_torch(path)
+        if runtime == "openvino":
+            run = open_openvino(path, names, **where)
+        else:
+            run = _open_onnx(path, names) if runtime == "onnxruntime" else _open_torch(path)
     except (ValueError, ImportError):
         raise
     except Exception as error:  # the two libraries raise kinds of their own

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import PIL.Image
 import torch
-from safetensors.torch import load_file
 
 from ..media.image import Image
+from ..pretrained.tensors import fill, read_tensors
 from .blazeface import FullRange, ShortRange, anchor_centers
 from .face import Face
 from .merging import Floats, merge
@@ -19,7 +19,7 @@ from .merging import Floats, merge
 Network = Literal["short_range", "full_range"]
 
 _WEIGHTS = Path(__file__).parents[1] / "assets" / "face_detector"
-_DARKEST = 32  # brightest value up to which a dark view is brightened in full
+DARKEST = 32  # brightest value up to which a dark view is brightened in full
 
 
 class View(NamedTuple):
@@ -81,8 +81,8 @@ def around(face: Face, zoom: float, side: int) -> View:
 def load_network(name: Network) -> ShortRange | FullRange:
     """Load a bundled network on the CPU; every call returns the same one."""
     network = (ShortRange if name == "short_range" else FullRange)().eval().requires_grad_(False)
-    weights = load_file(_WEIGHTS / f"{name}.safetensors")
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    path = _WEIGHTS / f"{name}.safetensors"
+    fill(network, read_tensors(path), str(path))
     return network.to(memory_format=torch.channels_last)
 
 
@@ -107,7 +107,7 @@ def look(
 
 @torch.inference_mode()
 def _run(network: Network, pixels: Image) -> tuple[Floats, Floats]:
-    peak = torch.from_numpy(pixels.reshape(len(pixels), -1).max(1).clip(_DARKEST).astype(np.float32))
+    peak = torch.from_numpy(pixels.reshape(len(pixels), -1).max(1).clip(DARKEST).astype(np.float32))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / (peak[:, None, None, None] / 2) - 1
     logits, offsets = load_network(network)(images)
     return logits.numpy(), offsets.numpy()

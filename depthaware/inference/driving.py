@@ -15,6 +15,7 @@ from ..faces.pose import pose_warning
 from ..faces.tracking import DrivingTrack, LiveTracker, track_driving
 from ..keypoints import Keypoints
 from ..media.image import Fit, Image, fit_square, to_tensor
+from ..media.threads import AHEAD, prefetch
 from ..media.video import Frame
 from .inputs import opened, warn
 from .options import AnimateOptions, Driving
@@ -69,15 +70,16 @@ def follow_face(
 ) -> DrivingTrack | None:
     """Find and follow the face of a driving video that can be read again; warn and return None if there is none."""
     initial = "auto" if options.initial_frame == "best" else options.initial_frame
-    track = track_driving(
-        (to_array(image) for image, _ in timed(driving)),
-        detector,
-        initial_frame=initial,
-        scenes=options.scenes,
-        follow=options.follow,
-        batch_size=options.batch_size,
-        rate=float(getattr(driving, "rate", 25)),
-    )
+    with prefetch((to_array(image) for image, _ in timed(driving)), AHEAD) as images:
+        track = track_driving(
+            images,
+            detector,
+            initial_frame=initial,
+            scenes=options.scenes,
+            follow=options.follow,
+            batch_size=options.batch_size,
+            rate=float(getattr(driving, "rate", 25)),
+        )
     if any(face is not None for face in track.faces):
         if source_faces and options.mode == "relative" and (warning := pose_warning(source_faces[0], track)):
             warn(warning)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..blocks import AntiAliasDownsample
 from ..pretrained.checkpoint import load as load_checkpoint
+from ..pretrained.tensors import fill, read_header, read_tensors
 
 _TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, ... relu5_1 in VGG-19's list of layers
 
@@ -102,9 +102,15 @@ class VGG19Features(nn.Module):
 
     @classmethod
     def from_file(cls, path: str | Path) -> "VGG19Features":
-        """Load a local ``.safetensors`` or torch file with the keys of torchvision (and timm)."""
-        if Path(path).suffix == ".safetensors":
-            return cls()._load(load_file(path), str(path))
+        """Load a local ``.safetensors`` or torch file with the keys of torchvision (and timm).
+
+        Raises:
+            ValueError: if it is another file, or its tensors are not those of VGG-19, or not finite.
+        """
+        path = Path(path)
+        if path.suffix == ".safetensors":
+            names = {name: name for name in read_header(path) if name.startswith("features.")}  # no large classifier
+            return cls()._load(read_tensors(path, names), str(path))
         return cls()._load(load_checkpoint(path), str(path))
 
     def _load(self, weights: dict[str, Tensor], origin: str) -> "VGG19Features":
@@ -112,7 +118,7 @@ class VGG19Features(nn.Module):
         missing = [name for name in wanted.values() if name not in weights]
         if missing:
             raise ValueError(f"{origin}: expected the weights of VGG-19, found no {', '.join(missing)}")
-        self.layers.load_state_dict({key: weights[name] for key, name in wanted.items()})
+        fill(self.layers, {key: weights[name] for key, name in wanted.items()}, origin)
         return self
 
     def forward(self, image: Tensor) -> list[Tensor]:

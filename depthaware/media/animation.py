@@ -31,7 +31,7 @@ def decodable(file: BinaryIO) -> BinaryIO:
         if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:] and head[20] & 2:
             return _unpack(file)
         if head[:4] == b"GIF8":
-            controls = file.read().count(_GIF_CONTROL)
+            controls = _count(file, _GIF_CONTROL)
             with Image.open(file) as image:
                 if image.n_frames > max(controls, 1):  # type: ignore[attr-defined]
                     return _unpack(file)
@@ -42,6 +42,15 @@ def decodable(file: BinaryIO) -> BinaryIO:
             raise ValueError(f"is damaged ({error})") from error
     file.seek(0)
     return file
+
+
+def _count(file: BinaryIO, word: bytes) -> int:
+    """Count a word in a file of any length."""
+    count, tail = 0, b""
+    while part := file.read(1 << 20):
+        count += (tail + part).count(word)
+        tail = (tail + part)[1 - len(word) :]
+    return count
 
 
 def _unpack(file: BinaryIO) -> io.BytesIO:

@@ -1,6 +1,5 @@
 """Video files opened safely: every container that FFmpeg reads, but never another file or an address."""
 
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -11,7 +10,7 @@ import av
 from av.stream import Disposition
 
 from .animation import decodable
-from .signatures import found_in
+from .signatures import check_regular, found_in
 
 S = TypeVar("S", av.VideoStream, av.AudioStream)
 
@@ -23,6 +22,9 @@ DENIED = {
     *("rawvideo", "v210", "v210x", "bitpacked", "fbdev", "x11grab", "kmsgrab", "v4l2", "video4linux2"),
     *("tty", "bin", "xbin", "adf", "idf", "ffmetadata"),
 }
+
+MAX_PIXELS = 2**26
+"""Largest size of frames that are decoded, 8192 x 8192; several of them are in memory at a time."""
 
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 _EXPECTED = "expected a video that FFmpeg decodes (mp4, mov, mkv, webm, avi, ts, mpg, flv, wmv, ogv, gif, ...)"
@@ -48,19 +50,23 @@ def open_video(path: str | Path) -> Iterator[av.container.InputContainer]:
         ValueError: in one line that says what was found, if it cannot be read.
     """
     path = Path(path)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
-        raise ValueError(f"{path}: is {'a folder' if path.is_dir() else 'a pipe or device'}, expected a file")
-    if status.st_size == 0:
+    check_regular(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, expected a file")
+    if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     with open(path, "rb") as file:
         try:
             container = open_container(file)
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ValueError(f"{path}: {_refusal(found_in(path))}, {_EXPECTED}") from error
         with container:
             try:
                 yield container
+            except MemoryError:
+                raise
             except (av.FFmpegError, OSError) as error:
                 raise ValueError(f"{path}: damaged, or not a video that can be read ({error.strerror})") from error
 
@@ -97,11 +103,21 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """
     shown = [stream for stream in container.streams.video if not stream.disposition & _COVERS]
     if stream := _best(shown):
+        _check_size(container.name, stream)
         return stream
     found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
     if shown:
         found = "a video of an unknown codec"
     raise ValueError(f"{container.name}: has no video that can be decoded, only {found}")
+
+
+def _check_size(name: str, stream: av.VideoStream) -> None:
+    """Refuse frames that would take gigabytes, stated at the start or reached later on."""
+    if stream.width * stream.height > MAX_PIXELS:
+        size = f"{stream.width} x {stream.height} pixels"
+        raise ValueError(f"{name}: has frames of {size}, expected at most {MAX_PIXELS} pixels")
+    if not stream.codec_context.is_open:
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 def has_video(container: av.container.InputContainer) -> bool:

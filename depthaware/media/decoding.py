@@ -38,20 +38,26 @@ def decode(
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
-                damaged(error)
+                _report(error, damaged)
                 continue
             missing -= len(frames)
             yield from frames
     except av.FFmpegError as error:  # of the container: nothing after it can be read
-        damaged(error)
+        _report(error, damaged)
     try:
         last = stream.decode(None)
     except av.EOFError:
         return
     except av.FFmpegError as error:
-        damaged(error)
+        _report(error, damaged)
         return
     yield from last
     context = stream.codec_context
     if missing > len(last) and context.thread_count != 1 and context.codec.canonical_name in _ONE_TO_ONE:
         raise IncompleteError
+
+
+def _report(error: av.FFmpegError, damaged: Callable[[av.FFmpegError], None]) -> None:
+    if isinstance(error, MemoryError):  # the file may be whole
+        raise error
+    damaged(error)

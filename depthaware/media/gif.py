@@ -9,6 +9,7 @@ from typing import cast
 import av
 
 from .frame import Frame
+from .leftovers import temporary
 
 _TICK = Fraction(1, 100)  # of GIF
 _SHORTEST = 2  # ticks; browsers show frames of less for ten
@@ -24,11 +25,10 @@ def write_gif(part: Path, size: tuple[int, int]) -> Iterator[Callable[[Frame], N
         part: path of the file.
         size: (height, width) of all frames.
     """
-    first = part.with_name(part.name + ".nut")
     graph = av.filter.Graph()
     graph.link_nodes(_source(graph, size), graph.add("palettegen"), graph.add("buffersink")).configure()
     last = -_SHORTEST
-    try:
+    with temporary(part) as first:
         with av.open(str(first.absolute()), "w", format="nut") as output:
             stream = output.add_stream("libx264rgb", rate=1 / _TICK, options={"qp": "0", "preset": "ultrafast"})
             stream.height, stream.width, stream.pix_fmt = *size, "rgb24"
@@ -46,8 +46,6 @@ def write_gif(part: Path, size: tuple[int, int]) -> Iterator[Callable[[Frame], N
             output.mux(stream.encode(None))
         graph.vpush(None)
         _paint(first, part, size, graph.vpull())
-    finally:
-        first.unlink(missing_ok=True)
 
 
 def _source(graph: av.filter.Graph, size: tuple[int, int], format: str = "rgb24") -> av.filter.context.FilterContext:

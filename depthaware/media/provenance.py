@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import av
-import PIL.Image
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from .container import open_video
 from .signatures import found_in
+from .still import open_still
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's word for images that a trained model generated."""
@@ -59,10 +59,13 @@ def mark_gif(path: Path) -> None:
 
 
 def mark_webp(path: Path) -> None:
-    """Put the claim into an animated WebP file, as XMP behind its frames."""
+    """Put the claim into a WebP file, as XMP behind its frames, which FFmpeg makes one image if they are all alike."""
     data, text = bytearray(path.read_bytes()), xmp()
     if data[12:16] != b"VP8X":
-        raise ValueError(f"{path}: expected an animated WebP")
+        with Image.open(path) as image:
+            width, height = (side - 1 for side in image.size)
+        sides = width.to_bytes(3, "little") + height.to_bytes(3, "little")
+        data[12:12] = b"VP8X" + (10).to_bytes(4, "little") + bytes(4) + sides
     data[20] |= 4  # has XMP
     data += b"XMP " + len(text).to_bytes(4, "little") + text + b"\0" * (len(text) % 2)
     data[4:8] = (len(data) - 8).to_bytes(4, "little")
@@ -95,8 +98,10 @@ def _generator(text: str) -> str:
 
 def _image_texts(path: str | Path) -> list[str]:
     try:
-        with PIL.Image.open(path) as image:
+        with open_still(path) as image:
             found = [image.info.get(name) for name in ("xmp", "XML:com.adobe.xmp", "comment")]
+    except (ValueError, ImportError, MemoryError):
+        raise
     except Exception as error:  # damaged files raise nearly any type
         raise ValueError(f"{path}: is damaged or cut short ({error})") from error
     return [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in found if text]

@@ -49,6 +49,7 @@ def scan(container: av.container.InputContainer, rate: Fraction, strict: bool) -
         raise ValueError(f"{container.name}: is a still image, {expected}")
     different = len(set(times))
     measured = Fraction(len(times) - 1) / (max(times) - min(times)) if different > 1 else Fraction(0)
+    measured = measured.limit_denominator(1_000_000)  # FFmpeg's fractions have 32 bits
     timed = different * 2 >= len(times) > 0 and measured <= MAX_RATE and not container.format.flags & TIMELESS
     if timed and not container.format.flags & JOINABLE:  # those state no length
         _check_length(container, end, strict)

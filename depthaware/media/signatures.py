@@ -64,14 +64,30 @@ _TEXTS = {
 }
 
 
+def is_pipe(path: str | Path) -> bool:
+    """Tell a pipe or device, which would make its reader wait or never end, from a file or folder.
+
+    Raises:
+        OSError: if there is no such path.
+    """
+    mode = os.stat(path).st_mode
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def check_regular(path: str | Path) -> None:
+    """Raise ValueError for a pipe or device."""
+    if is_pipe(path):
+        raise ValueError(f"{path}: is a pipe or device, expected a file")
+
+
 def found_in(path: str | Path) -> str:
     """Describe a file by its first bytes, as a noun phrase: "a PNG image", "a web page", "a Git LFS pointer".
 
     Raises:
         OSError: if it cannot be opened.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-        return "a pipe or device"  # opening a pipe would wait for its other end
+    if is_pipe(path):
+        return "a pipe or device"
     with open(path, "rb") as file:
         return _describe(file.read(_HEAD))
 

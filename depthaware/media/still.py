@@ -16,6 +16,7 @@ from PIL import ImageCms
 from PIL.Image import Transpose
 
 from .._optional import require
+from .memory import needing_memory
 from .signatures import found_in, refusal
 
 Image = npt.NDArray[np.uint8]
@@ -146,14 +147,15 @@ def to_srgb(image: PIL.Image.Image, name: str = "image") -> Image:
     Raises:
         ValueError: if it cannot be decoded, or has values of a range that cannot be told.
     """
-    with _decoding(name):
-        image.load()
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    color, alpha = _split(_to_8_bits(image, name))
-    color = _to_rgb(color, image.info.get("icc_profile"), name)
-    if alpha is not None:
-        color = PIL.Image.composite(color, PIL.Image.new("RGB", color.size, "white"), alpha)
-    return np.array(color if turn is None else color.transpose(turn))
+    with needing_memory(f"{name}: an image of {image.width} x {image.height} pixels"):
+        with _decoding(name):
+            image.load()
+            turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        color, alpha = _split(_to_8_bits(image, name))
+        color = _to_rgb(color, image.info.get("icc_profile"), name)
+        if alpha is not None:
+            color = PIL.Image.composite(color, PIL.Image.new("RGB", color.size, "white"), alpha)
+        return np.array(color if turn is None else color.transpose(turn))
 
 
 def _to_8_bits(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
@@ -169,8 +171,11 @@ def _to_8_bits(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
     if top is None:  # also if there is a NaN
         expected = " or ".join(f"0 to {top}" for top in tops)
         raise ValueError(f"{name}: has gray values from {low:.4g} to {high:.4g}, expected {expected}")
-    light = top - values if tags.get(_PHOTOMETRIC) == 0 else values  # white is 0
-    gray = PIL.Image.fromarray(np.rint(light * (255 / top)).astype(np.uint8))
+    if image.mode == "F":
+        levels = np.rint(values * np.float32(255 / top)).astype(np.uint8)
+    else:
+        levels = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)[values]  # no floats as large as the image
+    gray = PIL.Image.fromarray(255 - levels if tags.get(_PHOTOMETRIC) == 0 else levels)  # white is 0
     if "transparency" in image.info:
         gray.putalpha(PIL.Image.fromarray(values != image.info["transparency"]).convert("L"))
     return gray

@@ -18,6 +18,7 @@ from .frame import Frame as Frame
 from .frame import OutputInfo as OutputInfo
 from .frame import Progress as Progress
 from .image import find_images, read_image
+from .memory import needing_memory
 from .scan import scan
 from .timestamps import FrameClock, rising_packets, time_base
 from .writing import write_video as write_video
@@ -105,9 +106,10 @@ def _decode(video: Video) -> Iterator[Frame]:
             stream.thread_type, stream.codec_context.thread_count, size = "AUTO", threads, square_size(stream)
             clock = FrameClock(time_base(stream), 1 / video.rate, video.time_base, timed=video.timed)
             frames = map(clock, decode(stream, rising_packets(container, clocked(container)), damaged))
-            for image, time in rgb_images(islice(frames, count, None), size):
-                yield Frame(image, time)
-                count += 1
+            with needing_memory(f"{video.path}: frames of {stream.width} x {stream.height} pixels"):
+                for image, time in rgb_images(islice(frames, count, None), size):
+                    yield Frame(image, time)
+                    count += 1
             break
     if count == 0:
         raise ValueError(f"{video.path}: has no frames that can be decoded, {lost} are damaged")

@@ -90,13 +90,36 @@ def write_video(
         ValueError: if the suffix has no such codec, or FFmpeg refuses the size or the times.
         OSError: if the disk is full.
     """
-    path, base = Path(path), time_base or 1 / rate
-    codec = choose_codec(path, codec, quality)
+    path, base, frames = Path(path), time_base or 1 / rate, 0
+    codec, sound = choose_codec(path, codec, quality), (audio, audio_end)
+    with _naming(path), _open(path, codec, quality, size, rate, base, sound, generated) as write:
+
+        def write_counted(frame: Frame) -> None:
+            nonlocal frames
+            write(frame)
+            frames += 1
+
+        yield write_counted
+        if not frames:
+            raise ValueError(f"{path}: cannot be written, there are no frames")
+
+
+@contextmanager
+def _open(
+    path: Path,
+    codec: str,
+    quality: int | None,
+    size: tuple[int, int],
+    rate: Fraction,
+    base: Fraction,
+    sound: tuple[str | Path | None, Fraction | None],
+    generated: bool,
+) -> Iterator[Write]:
     if codec == "png":
         with _write_images(path, generated) as write:
             yield write
         return
-    with _naming(path), whole_file(path) as part:
+    with whole_file(path) as part:
         if codec == "gif":
             with write_gif(part, size) as write:
                 yield write
@@ -106,6 +129,7 @@ def write_video(
         with _encode(part.absolute(), path.suffix.lower(), codec, quality, size, rate, base) as (output, write):
             if generated:
                 output.metadata["comment"] = claim()
+            audio, audio_end = sound
             mux_audio = audio_muxer(output, audio)
 
             def write_both(frame: Frame) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..media.memory import needing_memory
 from .downloads import check_checkpoint
 from .pickles import check_pickles, numpy_scalars
 from .renaming import DEPTH_DECODER, DETECTOR, GENERATOR, POSE_DECODER, rename
@@ -37,8 +38,10 @@ def load(path: str | Path) -> dict[str, Any]:
     check_checkpoint(path)
     try:
         check_pickles(path)
-        with _lock, torch.serialization.safe_globals(numpy_scalars()):  # which belong to the process
+        with needing_memory(str(path)), _lock, torch.serialization.safe_globals(numpy_scalars()):  # of the process
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged pickle raises nearly any type

@@ -1,6 +1,7 @@
 """Weights on disk and on the Hugging Face Hub: config.json, model.safetensors and README.md, no pickles."""
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from ..media.atomic import whole_folder
+from ..media.memory import needing_memory
 from .config import with_current_names
 from .hub_client import hub_error
 from .locate import CARD, CLASS, CONFIG, WEIGHTS, find
 from .options import short
 from .small_files import read_object, read_text
-from .tensors import build, check_fit, check_shapes, fill, read_header, read_tensors
+from .tensors import build, check_fit, check_shapes, fill_from_file, read_header
+from .tensors import fill as fill
 
 Model = TypeVar("Model", bound=Any)
 _BARE_CARD = """---
@@ -112,11 +115,10 @@ def load(model_class: type[Model], name: str | Path, revision: str | None = None
     if "pretrained" in options:  # would download other weights first
         raise ValueError(f"{folder / CONFIG}: unknown option pretrained")
     described = {name: stored[key] for name, key in names.items()}
-    empty = build(lambda: model_class(**options), described, str(path), str(folder / CONFIG))
-    tensors = read_tensors(path, names)
-    check_fit(empty.state_dict(), tensors, str(path))
-    model = model_class(**options)  # takes memory from here on: as much as there are tensors
-    model.load_state_dict(tensors)
+    build(lambda: model_class(**options), described, str(path), str(folder / CONFIG))
+    with needing_memory(f"{path}: a model of {sum(math.prod(each.shape) for each in described.values())} weights"):
+        model = model_class(**options)  # takes memory from here on: as much as there are tensors
+    fill_from_file(model, path, names)
     model.card = read_card(folder)
     if part is not None and found == "DaGAN" and model.card:
         model.card = _PART_CARD.format(name=wanted, origin=folder.name, card=model.card.strip())
@@ -145,7 +147,7 @@ def load_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) -> None:
     """Fill `model` from a safetensors file, strictly: every tensor there, of its shape, finite, and none left over."""
     path = folder / file
     check_shapes(model.state_dict(), read_header(path), str(path))
-    fill(model, read_tensors(path), str(path))
+    fill_from_file(model, path)
 
 
 def save(

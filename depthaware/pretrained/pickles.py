@@ -1,16 +1,19 @@
-"""Pickles looked through before they are read: deep tuples in them crash Python itself, when one is a key of a dict."""
+"""Pickles looked through before they are read.
+
+Deep tuples in them crash Python itself, when one is a key of a dict, and some calls that PyTorch takes for safe make
+any number of bytes out of a few.
+"""
 
 import io
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 _MOST_STEPS, _MOST_DEPTH = 1_000_000, 100
 _LEGACY = 5  # pickles at the start of a checkpoint that is no ZIP archive; its numbers follow
-_MARK = -1
 
 
 def check_pickles(path: str | Path) -> None:
@@ -30,10 +33,20 @@ def check_pickles(path: str | Path) -> None:
             _check(file)
 
 
+class _Item(NamedTuple):
+    """An entry on the stack of the pickle machine: how deep its tuples are, and its value, if that matters."""
+
+    depth: int = 0
+    value: Any = None
+
+
+_MARK, _BYTES = _Item(-1), object()
+
+
 def _check(file: IO[bytes]) -> None:
-    """Follow the depths of the tuples on the stack of the pickle machine."""
-    stack: list[int] = []
-    memo: dict[int, int] = {}
+    """Follow the depths of the tuples on the stack of the pickle machine, and what is called with what."""
+    stack: list[_Item] = []
+    memo: dict[int, _Item] = {}
     argument: Any
     for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         name, taken = opcode.name, len(opcode.stack_before)
@@ -48,16 +61,41 @@ def _check(file: IO[bytes]) -> None:
         elif name in ("POP", "DUP"):
             stack = stack[:-1] if name == "POP" else [*stack, stack[-1]]
         elif taken or opcode.stack_after:
-            parts: list[int] = []
+            parts: list[_Item] = []
             if pickletools.markobject in opcode.stack_before:
                 while (part := stack.pop()) != _MARK:
                     parts.append(part)
                 taken = opcode.stack_before.index(pickletools.markobject)
-            parts += [stack.pop() for _ in range(taken)]
-            made = 1 + max(parts, default=0) if "TUPLE" in name or name in ("REDUCE", "NEWOBJ") else 0
-            if made > _MOST_DEPTH:
+            parts = [*parts, *(stack.pop() for _ in range(taken))][::-1]
+            made = _make(name, argument, parts)
+            if made.depth > _MOST_DEPTH:
                 raise ValueError("too deep")
             stack += [made] * len(opcode.stack_after)
+
+
+def _make(name: str, argument: Any, parts: list[_Item]) -> _Item:
+    deep = "TUPLE" in name or name in ("REDUCE", "NEWOBJ")
+    depth = 1 + max((part.depth for part in parts), default=0) if deep else 0
+    if "TUPLE" in name:
+        return _Item(depth, tuple(part.value for part in parts))
+    if name in ("REDUCE", "NEWOBJ"):
+        return _Item(depth, _call(*(part.value for part in parts)))
+    return _Item(depth, argument)
+
+
+def _call(function: Any, args: Any) -> Any:
+    """Refuse those calls among PyTorch's safe ones that make more than the file holds, or take forever."""
+    if not isinstance(function, str) or not isinstance(args, tuple):  # a list would do as well, but is not followed
+        raise ValueError("calls something that is not named, or with arguments that are no tuple")
+    name = function.rpartition(" ")[2]
+    if name == "_rebuild_from_type_v2":  # calls its first argument itself
+        return _call(args[0], args[2])
+    if name == "encode" and args[1:] in (("latin1",), ("latin-1",)):
+        return _BYTES
+    makes = name in ("encode", "bytearray") or name.endswith(("Tensor", "UntypedStorage", "TypedStorage"))
+    if makes and args and not (name == "bytearray" and args == (_BYTES,)):
+        raise ValueError(f"calls {name} with other arguments than PyTorch does")
+    return None
 
 
 def numpy_scalars() -> list[Any]:

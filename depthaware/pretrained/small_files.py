@@ -2,9 +2,10 @@
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
+
+from ..media.signatures import check_regular
 
 JSON_LIMIT, CARD_LIMIT = 1 << 20, 4 << 20  # bytes
 
@@ -16,8 +17,7 @@ def read_text(path: Path, limit: int = CARD_LIMIT) -> str:
         OSError: if it cannot be read.
         ValueError: if it is larger, or a pipe or device, which might never end.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
-        raise ValueError(f"{path}: is a pipe or device, expected a file")
+    check_regular(path)
     with open(path, "rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -2,21 +2,22 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..media.memory import needing_memory
 from .downloads import check_safetensors
 from .options import short
 
 Model = TypeVar("Model", bound=nn.Module)
 _HEADER_LIMIT = 4 << 20  # bytes: about 40 000 tensors
+_PART = 16 << 20  # bytes of weights that are read at a time
 _FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 _COUNTERS = {"I64": torch.int64, "I32": torch.int32}
 _DTYPES = _FLOATS | _COUNTERS
@@ -75,12 +76,26 @@ def _stored(entry: dict[str, Any]) -> Stored:
 
 
 def read_tensors(path: Path, names: Mapping[str, str] | None = None) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file; if `names` are given, those alone, under other names (new -> old)."""
+    """Read the tensors of a safetensors file; if `names` are given, those alone, under other names (new -> old).
+
+    Raises:
+        ValueError: as `read_header`, and if tensors are missing, cut short or overlap.
+    """
+    names = {name: name for name in read_header(path)} if names is None else names
     try:
-        tensors = load_file(path)
+        with needing_memory(f"{path}: {os.path.getsize(path)} bytes of weights"), safe_open(path, "pt") as file:
+            return {name: file.get_tensor(old) for name, old in names.items()}
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({short(str(error))[1:-1]})") from error
-    return tensors if names is None else {name: tensors[old] for name, old in names.items() if old in tensors}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what the header of a safetensors file says besides its tensors."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({short(str(error))[1:-1]})") from error
 
 
 def build(make: Callable[[], Model], stored: Mapping[str, Stored], name: str, origin: str) -> Model:
@@ -104,6 +119,39 @@ def build(make: Callable[[], Model], stored: Mapping[str, Stored], name: str, or
     return model
 
 
+def fill_from_file(model: nn.Module, path: Path, names: Mapping[str, str] | None = None) -> None:
+    """Copy the tensors of a file into `model`, all or none.
+
+    They are read some at a time, so that loading takes little more memory than the model itself.
+
+    Args:
+        model: whose `state_dict` has the shapes in the file's header, see `check_shapes`.
+        path: of the file.
+        names: those of the tensors in the file, by the model's; the same if None.
+
+    Raises:
+        ValueError: as `check_fit`.
+    """
+    state = model.state_dict()
+    parts = list(_parts(state, names or {name: name for name in state}))
+    for part in parts:
+        check_fit({name: state[name] for name in part}, read_tensors(path, part), str(path))
+    for part in parts:
+        for name, tensor in read_tensors(path, part).items():
+            state[name].copy_(tensor)
+
+
+def _parts(state: Mapping[str, Tensor], names: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    part: dict[str, str] = {}
+    size = 0
+    for name, old in names.items():
+        part[name], size = old, size + state[name].nbytes
+        if size >= _PART:
+            yield part
+            part, size = {}, 0
+    yield part
+
+
 def fill(model: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
     """Copy tensors into `model` after `check_fit`; errors begin with `name`."""
     check_fit(model.state_dict(), tensors, name)
@@ -115,11 +163,12 @@ def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], name:
     check_plain(found, name)
     check_shapes(expected, {key: Stored(tensor.dtype, tuple(tensor.shape)) for key, tensor in found.items()}, name)
     for key, tensor in found.items():
-        value = tensor.to(expected[key].dtype)
-        if not value.isfinite().all():
-            raise ValueError(f"{name}: {key} has values that are not finite")
-        if key.endswith("running_var") and (value < 0).any():
-            raise ValueError(f"{name}: {key} has negative values, which no variance has")
+        for values in tensor.reshape(-1).split(_PART // 16):  # their copies stay small
+            value = values.to(expected[key].dtype)
+            if not value.isfinite().all():
+                raise ValueError(f"{name}: {key} has values that are not finite")
+            if key.endswith("running_var") and (value < 0).any():
+                raise ValueError(f"{name}: {key} has negative values, which no variance has")
 
 
 def check_plain(tensors: Mapping[str, Tensor], name: str) -> None:

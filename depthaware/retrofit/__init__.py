@@ -1,12 +1,13 @@
 """Retrofit of depth into trained generators: the mechanism, and one file for each family of generators.
 
-`fomm` and `tpsmm` have a function `retrofit` that builds a `Plan` for each network and wraps both in `Retrofitted`. A
-further family needs a file like theirs, made of the parts exported here.
+Each declares a `Family`, whose `retrofit` finds the places where depth enters, describes them in a `Plan` for each
+network, and wraps both in `Retrofitted`.
 """
 
 from .. import submodules
-from . import fomm, tpsmm
+from . import cosegmentation, fomm, liveportrait, mcnet, mraa, osfv, tpsmm
 from .additions import DepthChannel, DepthPyramid, depth_channels
+from .family import Family
 from .lookup import check_bare, encoder_widths, find_first_convolution, find_submodule
 from .mechanism import Retrofitted
 from .plan import NOTHING, Plan, Site
@@ -18,6 +19,7 @@ __all__ = [
     "NOTHING",
     "DepthChannel",
     "DepthPyramid",
+    "Family",
     "Pair",
     "Plan",
     "Retrofitted",
@@ -25,12 +27,17 @@ __all__ = [
     "SiteStatus",
     "Status",
     "check_bare",
+    "cosegmentation",
     "depth_channels",
     "encoder_widths",
     "find_first_convolution",
     "find_submodule",
     "fomm",
+    "liveportrait",
     "load_additions",
+    "mcnet",
+    "mraa",
+    "osfv",
     "push_retrofit",
     "save_retrofit",
     "tpsmm",

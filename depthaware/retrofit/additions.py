@@ -1,11 +1,13 @@
 """Modules that a retrofit adds: depth channels for convolutions, and depth features for attention."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..blocks import DownBlock, SameBlock
+from ..blocks import AntiAliasDownsample, DownBlock, SameBlock
+from .lookup import find_target, names_in
 from .plan import Site
 
 
@@ -75,3 +77,12 @@ def depth_channels(detector: nn.Module, paths: list[str]) -> list[Site]:
             raise ValueError(f"kp_detector: expected a convolution {path!r}, found {type(conv).__name__}")
         sites.append(Site(path, DepthChannel(conv), "after"))
     return sites
+
+
+def image_resizing(kp_detector: nn.Module, targets: Mapping[str, str]) -> nn.Module:
+    """Resizing of disparities like that of the image in `kp_detector`, whose scale is measured on a test image."""
+    if "down" not in targets and not names_in(kp_detector, "down"):
+        return nn.Identity()
+    down = kp_detector.get_submodule(find_target(kp_detector, "down", "kp_detector", targets))
+    image = next(kp_detector.parameters()).new_zeros(1, 3, 64, 64)
+    return AntiAliasDownsample(1, down(image).shape[-1] / 64)

@@ -94,15 +94,20 @@ def add_hook(model: nn.Module, site: Site, owner: str) -> RemovableHandle:
     module = model.get_submodule(site.path)
     if site.when == "before":
         return module.register_forward_pre_hook(partial(_before, owner, site.path))
-    return module.register_forward_hook(partial(_after, owner, site.path))
+    return module.register_forward_hook(partial(_after, owner, site.path, site.entry))
 
 
 def _before(owner: str, path: str, site: nn.Module, args: tuple[Any, ...]) -> Any:
     return (_add(owner, path, site, args[0] if args else None), *args[1:])
 
 
-def _after(owner: str, path: str, site: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-    return _add(owner, path, site, output)
+def _after(owner: str, path: str, entry: str | None, site: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    if entry is None:
+        return _add(owner, path, site, output)
+    if not isinstance(output, Mapping) or entry not in output:
+        found = ", ".join(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
+        raise ValueError(f"{type(site).__name__}: expected an output with {entry!r}, found {found}")
+    return {**output, entry: _add(owner, path, site, output[entry])}
 
 
 def _add(owner: str, path: str, site: nn.Module, x: Any) -> Any:

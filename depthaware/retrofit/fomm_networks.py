@@ -11,6 +11,7 @@ from ..dagan import DaGAN
 from ..generator import DepthAwareGenerator
 from ..keypoints import Keypoints, RGBDKeypointDetector
 from ..motion import DenseMotionNetwork
+from ..pretrained.small_files import JSON_LIMIT, read_text
 
 
 def keypoints(kp: Mapping[str, Tensor]) -> Keypoints:
@@ -100,7 +101,7 @@ def _read_config(config: str | Path | Mapping[str, Any], found: Mapping[str, Any
 
 
 def _read_yaml(path: Path) -> Any:
-    return require("yaml", pip="pyyaml").safe_load(path.read_text())
+    return require("yaml", pip="pyyaml").safe_load(read_text(path, JSON_LIMIT))
 
 
 def _stated(params: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """Injection of depth into trained third-party generators, whose code stays unchanged.
 
-A file for each family of generators (`fomm`, `tpsmm`) finds the submodules where depth enters and describes them in a
-`Plan`; `Retrofitted` wraps the network and adds depth at these submodules through hooks.
+A `Family` finds the submodules where depth enters and describes them in a `Plan`; `Retrofitted` wraps the
+network and adds depth at these submodules through hooks.
 """
 
 import inspect
@@ -125,8 +125,8 @@ class Retrofitted(nn.Module):
         if depth is None:
             given = dict(zip(self.arguments, args, strict=False)) | kwargs
             image = args[0] if args else given.get(self.arguments[0])
-            if not isinstance(image, Tensor):
-                found = type(image).__name__
+            if not isinstance(image, Tensor) or image.ndim != 4:
+                found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
                 raise ValueError(f"{self.arguments[0]}: expected an image (B, 3, H, W) or depth=, found {found}")
             depth = self.encode_depth(image)
         if not isinstance(depth, (list, tuple)) or len(depth) != len(self._sites):
@@ -141,6 +141,8 @@ class Retrofitted(nn.Module):
             raise ValueError(f"{type(self.model).__name__}: has no depth")
         found = net(image, num_scales=1) if isinstance(net, SelfSupDepthNet) else net(image)
         disparity = found[0] if isinstance(found, (tuple, list)) else found
+        if not isinstance(disparity, Tensor):
+            raise ValueError(f"depth_net: expected a disparity (B, 1, h, w), got {type(disparity).__name__}")
         if disparity.ndim != 4 or disparity.shape[:2] != (len(image), 1):
             raise ValueError(f"depth_net: expected a disparity ({len(image)}, 1, h, w), got {tuple(disparity.shape)}")
         return resize(disparity, image.shape[-2:], align_corners=True)
@@ -199,7 +201,7 @@ class Retrofitted(nn.Module):
 
     def status(self) -> Status:
         """Describe what was added where, and how far it is from the start."""
-        return status_of(self, [site.path for site in self._sites])
+        return status_of(self, [site.path or f"output {site.entry!r}" for site in self._sites])
 
     def print_trainable_parameters(self) -> None:
         """Print the numbers of new, trainable and all parameters."""

@@ -9,16 +9,18 @@ class Site(NamedTuple):
     """Place where depth enters a network.
 
     Attributes:
-        path: name of a submodule.
+        path: name of a submodule, "" for the network itself.
         addition: (depth feature, x) -> x; the identity in x before training.
         when: x is the input ("before") or the output ("after") of the submodule.
         channels: number of the last channels of x that the addition applies to; None for all.
+        entry: of the output if that is a dictionary.
     """
 
     path: str
     addition: nn.Module
     when: Literal["before", "after"]
     channels: int | None = None
+    entry: str | None = None
 
 
 class Plan(NamedTuple):

@@ -9,11 +9,14 @@ from torch import nn
 
 from ..pretrained import hub, locate
 from ..pretrained.fingerprint import fingerprint
-from ..pretrained.options import check_keys, check_options, flag, mapping, short, text, whole
+from ..pretrained.options import Kind, check_keys, check_options, flag, mapping, short, text, whole
 from .mechanism import Retrofitted
 
 _STORED = {"everything": flag, "fingerprints": mapping}
-_OPTIONS = {"fdn": flag, "cam": flag, "levels": whole(1, 12)}
+_names = Kind(
+    "an object of names", lambda value: mapping.accepts(value) and all(map(text.accepts, (*value, *value.values())))
+)
+_OPTIONS = {"fdn": flag, "cam": flag, "levels": whole(1, 12), "targets": _names}
 _CARD = """---
 library_name: depthaware
 license: other

@@ -8,7 +8,6 @@ OUTPUT/checkpoints     states to resume from, the last `keep` of them
 
 import dataclasses
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,10 +43,6 @@ class RunFolder:
 
         for folder in ("checkpoints", "samples"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
-        for part in self.path.rglob(".*.part"):  # left by a process that was killed
-            part.unlink()
-        for part in self.path.rglob(".saving-*"):
-            shutil.rmtree(part)
         for path in self.checkpoints():
             if int(path.stem) > images:  # not whole; it would be taken for a newer one than those to come
                 path.rename(path.with_suffix(".broken"))

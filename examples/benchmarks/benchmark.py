@@ -3,6 +3,7 @@
     python examples/benchmarks/benchmark.py --quick                       # the table in under 3 minutes on two cores
     python examples/benchmarks/benchmark.py --output docs/benchmarks/cpu.json
     python examples/benchmarks/benchmark.py --device cuda --output docs/benchmarks/gpu.json
+    python examples/benchmarks/benchmark.py --peers fomm=FOLDER,liveportrait=FOLDER --output docs/benchmarks/peers.json
 
 Variants take turns, so that other load on the machine affects all of them; every figure is a median. The full-size
 network has random weights, which does not change its speed. `benchmark_tables.py` puts the JSON into the page
@@ -17,15 +18,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from benchmark_training import training_rates
 from measurement import peak_megabytes, seconds
+from peers import compared, parsed
 from reference_path import Reference
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -55,7 +59,8 @@ class Options:
     rounds: int = option(5, "repetitions of every measurement")
     threads: int = option(2, "threads of the CPU")
     compile: bool = option(False, "time compiled networks on a CPU too; on a GPU they always are")
-    quick: bool = option(False, "256 pixels, 2 rounds, no ONNX Runtime, no training")
+    quick: bool = option(False, "256 pixels, 2 rounds, no exports, no training")
+    peers: str = option("", "compare with networks of checkouts and with nothing else: fomm=FOLDER,liveportrait=FOLDER")
 
 
 def in_batches(model: DaGAN, source_image: Tensor, batch: int) -> Run:
@@ -93,13 +98,22 @@ def variants(model: DaGAN, source: Tensor, batch: int, compile: bool) -> dict[st
 
 
 def exported(model: DaGAN, source: Tensor, frames: Tensor, batch: int) -> dict[str, Run]:
-    """Export to ONNX Runtime, in float32 and in int8, calibrated on half of these frames, none of which is timed."""
-    found = {}
+    """Exports in float32 and in int8, calibrated on half of these frames, none of which is timed."""
+    onnx, openvino = exports(model, source, frames, "onnx"), exports(model, source, frames, "openvino")
+    return {f"{name}, batch {batch}": in_batches(graphs, source, batch) for name, graphs in (onnx | openvino).items()}
+
+
+def exports(model: DaGAN, source: Tensor, frames: Tensor, format: Literal["onnx", "openvino"]) -> dict[str, Any]:
+    """The ways to run an export; a format whose package is missing has none."""
+    found: dict[str, Any] = {}
     for int8 in (False, True):
-        with tempfile.TemporaryDirectory() as folder:
-            export(model, Path(folder, "graphs"), source, frames, int8=int8)
-            graphs: Any = ExportedDaGAN(Path(folder, "graphs"))  # keeps the graphs in memory
-        found[f"ONNX Runtime, {'int8' if int8 else 'float32'}, batch {batch}"] = in_batches(graphs, source, batch)
+        with suppress(ImportError), tempfile.TemporaryDirectory() as folder:
+            print(export(model, Path(folder, "graphs"), source, frames, format=format, int8=int8), file=sys.stderr)
+            load = partial(ExportedDaGAN, Path(folder, "graphs"))  # keeps the graphs in memory
+            name = f"{'ONNX Runtime' if format == 'onnx' else 'OpenVINO'}, {'int8' if int8 else 'float32'}"
+            found[name] = load()
+            if format == "openvino":
+                found[f"{name} and bfloat16" if int8 else "OpenVINO, bfloat16"] = load(dtype=torch.bfloat16)
     return found
 
 
@@ -202,8 +216,11 @@ def time_files(options: Options) -> Table:
     source, video = read_image(str(MEDIA / "portrait.png")), read_video(path)
     frames = list(video)
     table: Table = {}
-    for dtype in [best_dtype(torch.device(options.device))] if options.quick else (torch.float32, torch.bfloat16):
-        fast = optimize(model, dtype=dtype)
+    dtypes = [best_dtype(torch.device(options.device))] if options.quick else [torch.float32, torch.bfloat16]
+    models: dict[str, Any] = {str(dtype).removeprefix("torch."): optimize(model, dtype=dtype) for dtype in dtypes}
+    if not options.quick and options.device == "cpu":
+        models |= exports(model, *sample_images(256, 32, "cpu"), "openvino")
+    for name, fast in models.items():
         images = torch.cat([fit_square(image, 256) for image in (source, *(frame.image for frame in frames))])
         encoded, batches = fast.encode_source(images[:1].to(options.device)), images[1:].to(options.device).split(8)
         with tempfile.TemporaryDirectory() as folder:
@@ -222,12 +239,11 @@ def time_files(options: Options) -> Table:
             }
             times: dict[str, list[float]] = {name: [] for name in stages}
             for round in range(options.rounds + 1):  # the first warms up
-                for name, stage in stages.items():
+                for label, stage in stages.items():
                     duration = seconds(stage, options.device)
                     if round:
-                        times[name].append(duration)
-        rates = {name: len(frames) / statistics.median(values) for name, values in times.items()}
-        table[str(dtype).removeprefix("torch.")] = rates
+                        times[label].append(duration)
+        table[name] = {stage: len(frames) / statistics.median(values) for stage, values in times.items()}
     return table
 
 
@@ -268,6 +284,13 @@ def inference(options: Options) -> Iterator[tuple[str, Table]]:
     yield "dagan-tiny on a CPU, from the start of a process", {"first frame": {"seconds": first_frame(options.rounds)}}
 
 
+@torch.inference_mode()
+def beside_peers(options: Options) -> Iterator[tuple[str, Table]]:
+    """Yield the table of `--peers`, on 2 frames."""
+    source, driving = sample_images(256, 2, options.device)
+    yield "networks alone, frame by frame, 256 px in", compared(parsed(options.peers), source, driving, options.rounds)
+
+
 def show(title: str, table: Table) -> None:
     print(f"\n{title}")
     columns = list(next(iter(table.values())))
@@ -285,7 +308,7 @@ def main(options: Options) -> None:
         "options": asdict(options),
     }
     training = [] if options.quick else training_rates(options.device, options.rounds)
-    for title, table in chain(inference(options), training):
+    for title, table in beside_peers(options) if options.peers else chain(inference(options), training):
         show(title, table)
         found[title] = table
         if options.output:

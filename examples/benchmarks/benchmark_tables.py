@@ -21,6 +21,9 @@ HEADS = {
     "megabytes": "peak MB",
     "gigaflop": "GFLOP a frame",
     "share": "share of the peak rate",
+    "per_core": "frames/s per core",
+    "rate": "GFLOP/s",
+    "tiny_ratio": "dagan-tiny in the same dtype: times as fast",
 }
 
 

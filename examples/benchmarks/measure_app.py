@@ -1,10 +1,15 @@
-"""Four visitors of `depthaware app` at once: are their videos their own, and does its memory stay?
+"""Four visitors of `depthaware app`, a process of its own, at once: are their videos their own, does its memory stay?
 
 python examples/benchmarks/measure_app.py
 """
 
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -12,19 +17,37 @@ from pathlib import Path
 import numpy as np
 
 from depthaware import DaGAN, read_image, read_video
-from depthaware.app.server import serve
 from depthaware.app.sessions import Session
 from depthaware.app.studio import CLIP, PORTRAIT, Studio
 from depthaware.media.image import write_image
 from depthaware.media.video import Frame, write_video
+from depthaware.training.options import option, run_recipe
 
-ROUNDS = 10
+
+@dataclass(frozen=True)
+class Options:
+    """Length of the measurement."""
+
+    rounds: int = option(10, "of one video for each visitor")
 
 
-def resident() -> float:
-    """Memory of this process in MB."""
-    status = Path("/proc/self/status").read_text()
+def resident(process: int) -> float:
+    """Memory of a process in MB."""
+    status = Path(f"/proc/{process}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1000
+
+
+@contextmanager
+def started_app() -> Iterator[tuple[str, int]]:
+    """Start the page; yields its address and process."""
+    command = [sys.executable, "-m", "depthaware", "app"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            address = next(word for line in process.stderr for word in line.split() if word.startswith("http"))
+            yield address, process.pid
+        finally:
+            process.terminate()
 
 
 def write_clip(path: Path) -> None:
@@ -46,11 +69,11 @@ def frames(path: str | Path) -> np.ndarray:
     return np.stack([frame.image for frame in read_video(path)])
 
 
-def main() -> None:
+def main(options: Options) -> None:
     from gradio_client import Client, handle_file
 
     studio = Studio(DaGAN.from_pretrained("dagan-tiny"))
-    with tempfile.TemporaryDirectory() as name, serve(studio) as address:
+    with tempfile.TemporaryDirectory() as name, started_app() as (address, process):
         folder, clip = Path(name), Path(name) / "clip.mp4"
         write_clip(clip)
         photos = write_photos(folder)
@@ -67,10 +90,12 @@ def main() -> None:
 
         right = 0
         with ThreadPoolExecutor(len(photos)) as pool:
-            for number in range(1, ROUNDS + 1):
+            for number in range(1, options.rounds + 1):
                 right += sum(pool.map(visit, range(len(photos))))
-                print(f"round {number}: {right} of {number * len(photos)} right, {resident():.0f} MB", flush=True)
+                print(
+                    f"round {number}: {right} of {number * len(photos)} right, {resident(process):.0f} MB", flush=True
+                )
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main, Options, __doc__)

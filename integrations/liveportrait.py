@@ -1,0 +1,3 @@
+"""Retrofit of LivePortrait, re-exported from `depthaware.retrofit.liveportrait`."""
+
+from depthaware.retrofit.liveportrait import *  # noqa: F403

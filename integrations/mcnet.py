@@ -1,0 +1,3 @@
+"""Retrofit of MCNet, re-exported from `depthaware.retrofit.mcnet`."""
+
+from depthaware.retrofit.mcnet import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""Retrofit of MRAA, re-exported from `depthaware.retrofit.mraa`."""
+
+from depthaware.retrofit.mraa import *  # noqa: F403
