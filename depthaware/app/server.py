@@ -1,6 +1,8 @@
 """The page as a server, whose files go with it."""
 
+import ctypes
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from typing import Any
 from .._optional import require
 from .page import CSS, HEAD, build_page
 from .studio import Studio
+
+_MALLOC = {-1: 1 << 17, -3: 1 << 17, -8: 2}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX of glibc's malloc.h
 
 
 @contextmanager
@@ -30,6 +34,7 @@ def serve(studio: Studio, *, host: str | None = None, port: int | None = None, *
         ImportError: if Gradio is not installed.
     """
     gr = require("gradio", "app")
+    _return_memory()
     with tempfile.TemporaryDirectory(prefix="depthaware-app-", ignore_cleanup_errors=True) as folder, _cache_in(folder):
         page = build_page(studio, Path(folder), **options)
         try:
@@ -53,6 +58,13 @@ def serve(studio: Studio, *, host: str | None = None, port: int | None = None, *
             raise OSError(f"cannot listen at {place}: taken, or no address of this machine") from error
         finally:
             page.close(verbose=False)
+
+
+def _return_memory() -> None:
+    """Let glibc give back at once what is freed: kept for each of the many threads, it grows with the visitors."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in _MALLOC.items():
+            library.mallopt(option, value)
 
 
 @contextmanager
