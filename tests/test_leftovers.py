@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -145,6 +146,19 @@ def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     with whole_folder(tmp_path, last="") as folder:
         (folder / "b").write_bytes(b"123")
     assert steps == [5, "a", 3, "b"]
+
+
+def test_a_folder_in_the_making_can_be_written_as_a_whole(tmp_path):
+    """As a page is, of which an export is a part; it waited for itself."""
+
+    def write() -> None:
+        with whole_folder(tmp_path, last="a") as outer, whole_folder(outer, last="b") as inner:
+            (inner / "b").touch()
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_an_error_of_the_system_names_the_result(tmp_path):

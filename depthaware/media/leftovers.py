@@ -35,10 +35,13 @@ def temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def in_turn(folder: Path) -> Iterator[None]:
-    """Wait until nobody else is in such a block for a folder; where folders cannot be locked, go on at once."""
+    """Wait until nobody else is in such a block for a folder; where folders cannot be locked, go on at once.
+
+    A temporary folder has one writer, who holds it and would wait for itself.
+    """
     handle = None
     with suppress(OSError):
-        if sys.platform != "win32":
+        if sys.platform != "win32" and not _OURS.fullmatch(folder.name):
             handle = os.open(folder, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX)
     try:
